@@ -1,0 +1,26 @@
+"""PyTorch's default initialisation, by distribution."""
+
+import math
+
+import jax
+from jax.typing import DTypeLike
+
+
+def uniform_fan_in(fan_in: int):
+    """Draw from U(-1/sqrt(fan_in), 1/sqrt(fan_in)), PyTorch's default for weights and biases.
+
+    `torch.nn.Conv2d` and `torch.nn.Linear` call `kaiming_uniform_(weight, a=sqrt(5))`, whose bound
+    gain * sqrt(3 / fan_in) with gain = sqrt(2 / (1 + a^2)) is 1/sqrt(fan_in), the bias' bound too.
+
+    Args:
+        fan_in: values that feed one output: in / groups * kh * kw, or a Linear's inputs.
+
+    Returns:
+        A Linen initializer `(key, shape, dtype) -> array`.
+    """
+    bound = 1.0 / math.sqrt(fan_in)
+
+    def init(key: jax.Array, shape: tuple[int, ...], dtype: DTypeLike) -> jax.Array:
+        return jax.random.uniform(key, shape, dtype, -bound, bound)
+
+    return init

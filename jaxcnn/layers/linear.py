@@ -1,0 +1,37 @@
+"""Linear and flatten with the conventions of `torch.nn` (PyTorch 2.13)."""
+
+import jax
+from flax import linen as nn
+
+from jaxcnn.layers.initializers import uniform_fan_in
+from jaxcnn.layers.window import check_images
+
+
+class Linear(nn.Module):
+    """`torch.nn.Linear`: x @ kernel + bias on (..., in) -> (..., features).
+
+    Parameters `kernel` (in, features), PyTorch's weight transposed, and `bias` (features,), of the
+    input's dtype, both drawn from U(+-1/sqrt(in)).
+    """
+
+    features: int
+    bias: bool = True
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Map (..., in) to (..., features)."""
+        init = uniform_fan_in(x.shape[-1])
+        out = x @ self.param("kernel", init, (x.shape[-1], self.features), x.dtype)
+        return out + self.param("bias", init, (self.features,), x.dtype) if self.bias else out
+
+
+def flatten(images: jax.Array) -> jax.Array:
+    """Flatten (B, H, W, C) to (B, C*H*W) in PyTorch's order, channels first.
+
+    `torch.flatten(x, 1)` walks an NCHW tensor, so a Linear behind it keeps PyTorch's rows.
+
+    Raises:
+        ValueError: if images is not (B, H, W, C).
+    """
+    check_images("flatten", images.shape)
+    return images.transpose(0, 3, 1, 2).reshape(images.shape[0], -1)

@@ -1,0 +1,72 @@
+"""Batch normalisation with the conventions of `torch.nn.BatchNorm2d` (PyTorch 2.13).
+
+Ioffe and Szegedy, 2015, arXiv:1502.03167. Where Flax's `nn.BatchNorm` differs: `momentum` is the
+weight of the *new* value; the running variance is the unbiased one (n / (n - 1)) while the batch is
+normalised by the biased one; the variance is computed in two passes, because E[x^2] - E[x]^2 loses
+every digit in float32 where the mean is large against the deviation; batches are counted.
+"""
+
+import math
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jax import lax
+
+from jaxcnn.layers.window import check_images
+
+
+class BatchNorm2d(nn.Module):
+    """`torch.nn.BatchNorm2d` on (B, H, W, C) images.
+
+    Parameters `scale` (C,) ones and `bias` (C,) zeros; collection `batch_stats`: `mean` (C,) zeros,
+    `var` (C,) ones, `num_batches_tracked` () int32.
+
+    Attributes:
+        eps: added to the variance.
+        momentum: weight of the new batch in the running statistics; None averages all batches
+            with equal weight (1 / num_batches_tracked), as in PyTorch.
+    """
+
+    eps: float = 1e-5
+    momentum: float | None = 0.1
+
+    @nn.compact
+    def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
+        """Normalise (B, H, W, C) by the batch's statistics (train) or by the running ones.
+
+        Raises:
+            ValueError: wrong rank, or one value per channel in training (no variance).
+        """
+        layer = f"BatchNorm2d {self.name!r}"
+        check_images(layer, images.shape)
+        channels, dtype = images.shape[3], images.dtype
+        scale = self.param("scale", nn.initializers.ones, (channels,), dtype)
+        bias = self.param("bias", nn.initializers.zeros, (channels,), dtype)
+        mean = self.variable("batch_stats", "mean", jnp.zeros, (channels,), dtype)
+        var = self.variable("batch_stats", "var", jnp.ones, (channels,), dtype)
+        count = self.variable("batch_stats", "num_batches_tracked", jnp.zeros, (), jnp.int32)
+        if not train:
+            return _normalise(images, mean.value, var.value, scale, bias, self.eps)
+
+        n = math.prod(images.shape[:3])
+        if n == 1:
+            raise ValueError(
+                f"{layer}: expected more than 1 value per channel when training, "
+                f"got images of shape {images.shape}"
+            )
+        batch_mean = jnp.mean(images, axis=(0, 1, 2))
+        batch_var = jnp.mean(jnp.square(images - batch_mean), axis=(0, 1, 2))
+        if not self.is_initializing() and self.is_mutable_collection("batch_stats"):
+            count.value += 1
+            weight = 1 / count.value.astype(dtype) if self.momentum is None else self.momentum
+            mean.value = (1 - weight) * mean.value + weight * lax.stop_gradient(batch_mean)
+            unbiased = lax.stop_gradient(batch_var) * (n / (n - 1))
+            var.value = (1 - weight) * var.value + weight * unbiased
+        return _normalise(images, batch_mean, batch_var, scale, bias, self.eps)
+
+
+def _normalise(images, mean, var, scale, bias, eps):
+    # One multiplication and one addition a value, but centred first: x * a + (bias - mean * a)
+    # would cancel where the mean is large against the deviation.
+    return (images - mean) * (scale * lax.rsqrt(var + eps)) + bias

@@ -1,0 +1,150 @@
+"""The train and the evaluation step: pure, jitted functions of data.
+
+A step sees a network only as `model.init` and `model.apply`, an optimizer only as an
+`optax.GradientTransformation`; it reads no file and prints nothing.
+"""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+
+from jaxcnn.losses import cross_entropy
+
+Batch = Mapping[str, jax.Array]
+Metrics = dict[str, jax.Array]
+Loss = Callable[[jax.Array, jax.Array], jax.Array]
+
+
+class TrainState(struct.PyTreeNode):
+    """Everything a step changes, as data only: it can be vmapped, sharded, saved, compared.
+
+    Attributes:
+        step: () int32, optimizer steps done.
+        params: nested dict of arrays.
+        batch_stats: nested dict of arrays; {} for networks without batch norm.
+        opt_state: the optimizer's state.
+    """
+
+    step: jax.Array
+    params: Any
+    batch_stats: Any
+    opt_state: Any
+
+
+def init_state(
+    model: Any, tx: optax.GradientTransformation, key: jax.Array, images: jax.Array
+) -> TrainState:
+    """Draw a network's variables and the optimizer's state, at step 0.
+
+    Args:
+        model: a network with `init(key, images, train=False)`.
+        tx: the optimizer.
+        key: a `jax.random` key; equal keys give equal states.
+        images: (B, H, W, C) of the shape and dtype to be trained on; the values do not matter.
+    """
+    init = jax.jit(partial(model.init, train=False))
+    return state_from(init(key, images), tx)
+
+
+def state_from(variables: Mapping[str, Any], tx: optax.GradientTransformation) -> TrainState:
+    """Build the state at step 0 from given variables, e.g. those of `jaxcnn.weights.load`."""
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params=variables["params"],
+        batch_stats=variables.get("batch_stats", {}),
+        opt_state=tx.init(variables["params"]),
+    )
+
+
+def make_train_step(
+    model: Any,
+    tx: optax.GradientTransformation,
+    loss: Loss = cross_entropy,
+    *,
+    preprocess: Callable[[jax.Array], jax.Array] | None = None,
+    augment: Callable[[jax.Array, jax.Array], jax.Array] | None = None,
+) -> Callable[[TrainState, Batch, jax.Array], tuple[TrainState, Metrics]]:
+    """Build the jitted `(state, batch, key) -> (state, metrics)`; the state is donated.
+
+    Args:
+        model: a network with `apply(variables, images, train=True, ...)` -> logits.
+        tx: the optimizer; a learning-rate schedule lives in it.
+        loss: (logits (B, K), labels (B,)) -> (B,); the step minimises its mean.
+        preprocess: stored images (uint8) -> what the network takes; None if they are that already.
+        augment: (key, preprocessed images) -> images of the same shape.
+
+    Returns:
+        The step. Its batch is {"images": (B, H, W, C), "labels": (B,) int}; its key is the run's,
+        the same for all steps: the step folds it with `state.step`. Metrics stay on the device:
+        `loss` () the batch's mean, `correct` () int32 and `count` () int32.
+    """
+
+    @partial(jax.jit, donate_argnums=0)
+    def train_step(state: TrainState, batch: Batch, key: jax.Array) -> tuple[TrainState, Metrics]:
+        augment_key, dropout_key = jax.random.split(jax.random.fold_in(key, state.step))
+        images = batch["images"] if preprocess is None else preprocess(batch["images"])
+        if augment is not None:
+            images = augment(augment_key, images)
+
+        def objective(params):
+            logits, updated = model.apply(
+                {"params": params, "batch_stats": state.batch_stats},
+                images,
+                train=True,
+                rngs={"dropout": dropout_key},
+                mutable=["batch_stats"],
+            )
+            # A network without batch norm returns no such collection.
+            batch_stats = updated.get("batch_stats", {})
+            return jnp.mean(loss(logits, batch["labels"])), (logits, batch_stats)
+
+        (value, (logits, batch_stats)), gradients = jax.value_and_grad(objective, has_aux=True)(
+            state.params
+        )
+        updates, opt_state = tx.update(gradients, state.opt_state, state.params)
+        state = TrainState(
+            step=state.step + 1,
+            params=optax.apply_updates(state.params, updates),
+            batch_stats=batch_stats,
+            opt_state=opt_state,
+        )
+        hits = jnp.argmax(logits, axis=-1) == batch["labels"]
+        count = jnp.asarray(hits.size, jnp.int32)
+        return state, {"loss": value, "correct": jnp.sum(hits, dtype=jnp.int32), "count": count}
+
+    return train_step
+
+
+def make_eval_step(
+    model: Any,
+    loss: Loss = cross_entropy,
+    *,
+    preprocess: Callable[[jax.Array], jax.Array] | None = None,
+) -> Callable[[TrainState, Batch], Metrics]:
+    """Build the jitted `(state, batch) -> metrics` of evaluation mode; nothing is donated.
+
+    The batch carries `mask` (B,) bool beside images and labels: False marks the rows that fill up
+    the last batch, so that one compiled program serves every batch.
+
+    Returns:
+        The step. Metrics stay on the device: `loss` (B,) and `hits` (B,) bool, both meaningless
+        where the mask is False, and `probabilities` (B, K), the softmax of the logits.
+    """
+
+    @jax.jit
+    def eval_step(state: TrainState, batch: Batch) -> Metrics:
+        images = batch["images"] if preprocess is None else preprocess(batch["images"])
+        variables = {"params": state.params, "batch_stats": state.batch_stats}
+        logits = model.apply(variables, images, train=False)
+        return {
+            "loss": loss(logits, batch["labels"]),
+            "hits": jnp.argmax(logits, axis=-1) == batch["labels"],
+            "probabilities": jax.nn.softmax(logits),
+        }
+
+    return eval_step

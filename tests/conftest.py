@@ -1,0 +1,29 @@
+import os
+from pathlib import Path
+
+import jax
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(autouse=True, scope="session")
+def strict_dtypes():
+    """Keep silent promotion out of the library: every test runs under strict rules."""
+    jax.config.update("jax_numpy_dtype_promotion", "strict")
+
+
+@pytest.fixture
+def float64():
+    """Switch JAX to double precision for one test."""
+    with jax.enable_x64(True):
+        yield
+
+
+@pytest.fixture(scope="session")
+def data_root() -> Path:
+    """Return the folder of real data; tests that need it are skipped where there is none."""
+    root = Path(os.environ.get("JAXCNN_DATA", ROOT / "../shared/data"))
+    if not root.is_dir():
+        pytest.skip(f"no real data at {root}; set JAXCNN_DATA")
+    return root
