@@ -1,0 +1,178 @@
+"""Batches of a split: shuffled for training, in order for evaluation.
+
+A batch is a dict: "images" (B, H, W, C) uint8, "labels" (B,) int32 and, for evaluation, "mask" (B,)
+bool. The order of an epoch is a pure function of (seed, epoch), and training can start at any batch
+of it: a resumed run sees exactly the batches that an uninterrupted one would.
+
+`Arrays` sit on the device and one jitted gather makes a batch there; only the batch's number leaves
+the host. `Files` are decoded by Grain's worker processes and come as NumPy arrays.
+"""
+
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxcnn.data.dataset import Arrays, DataError, Files
+from jaxcnn.data.preprocess import read_image
+
+Batch = dict[str, Any]
+
+
+def epoch_order(n: int, *, seed: int, epoch: int) -> np.ndarray:
+    """Return the order of `n` examples in epoch `epoch`: a permutation, (n,) int32."""
+    return np.random.default_rng([seed, epoch]).permutation(n).astype(np.int32)
+
+
+def num_batches(split_len: int, batch_size: int, drop_last: bool) -> int:
+    """Return the number of batches in an epoch of `split_len` examples."""
+    return split_len // batch_size if drop_last else -(-split_len // batch_size)
+
+
+def to_device(split: Arrays, device: Any = None) -> Arrays:
+    """Put a split on a device once, so that epochs do not transfer it again.
+
+    `device` is what `jax.device_put` takes: None is the default device, a sharding must replicate.
+    """
+    return Arrays(jax.device_put(split.images, device), jax.device_put(split.labels, device))
+
+
+def train_batches(
+    split: Arrays | Files,
+    batch_size: int,
+    *,
+    seed: int,
+    epoch: int,
+    start: int = 0,
+    drop_last: bool = True,
+    workers: int = 0,
+) -> Iterator[Batch]:
+    """Iterate over the batches of one epoch, from batch number `start` on.
+
+    Every example comes once an epoch; the last, partial batch is dropped or, with
+    `drop_last=False`, comes short. `workers` processes decode `Files` (0: threads of this process);
+    worker processes import the main script, which must be guarded by `if __name__ == "__main__"`.
+    Closing or dropping the iterator ends them.
+
+    Raises:
+        DataError: a size or `start` out of range, at once; a damaged image file, when it is met.
+    """
+    _check_sizes(batch_size, workers)
+    total = num_batches(len(split), batch_size, drop_last)
+    if total == 0:
+        raise DataError(
+            f"batch_size={batch_size}: the split has {len(split)} images, not one full batch"
+        )
+    if not 0 <= start <= total:
+        raise DataError(f"start={start}: expected 0 to {total}, the batches of an epoch")
+    order = epoch_order(len(split), seed=seed, epoch=epoch)
+    if drop_last:
+        order = order[: total * batch_size]
+    if isinstance(split, Files):
+        return _decoded(split, order[start * batch_size :], batch_size, workers)
+    return _gathered(to_device(split), order, batch_size, start)
+
+
+def eval_batches(split: Arrays | Files, batch_size: int, *, workers: int = 0) -> Iterator[Batch]:
+    """Iterate over a split in order, every example once, all batches of the same shape.
+
+    "mask" is True for real examples; the last batch is filled up with its last one.
+    `workers` as in `train_batches`.
+
+    Raises:
+        DataError: a batch size below 1 or an empty split, at once; a damaged image file, when met.
+    """
+    _check_sizes(batch_size, workers)
+    total = num_batches(len(split), batch_size, drop_last=False)
+    if total == 0:
+        raise DataError("the split has no images")
+    last = np.int32(len(split) - 1)
+    positions = np.arange(total * batch_size, dtype=np.int32)
+    if isinstance(split, Files):
+        batches = _decoded(split, positions[: len(split)], batch_size, workers)
+        return _padded(batches, batch_size)
+    batches = _gathered(to_device(split), np.minimum(positions, last), batch_size, 0)
+    return _masked(batches, len(split), batch_size)
+
+
+def _check_sizes(batch_size: int, workers: int) -> None:
+    if batch_size < 1:
+        raise DataError(f"batch_size={batch_size}: expected 1 or more")
+    if workers < 0:
+        raise DataError(f"workers={workers}: expected 0 or more")
+
+
+@partial(jax.jit, static_argnames="batch_size")
+def _gather(images, labels, order, first, batch_size: int) -> Batch:
+    """Gather rows order[first : first + batch_size]."""
+    rows = jax.lax.dynamic_slice_in_dim(order, first, batch_size)
+    # The rows are in bounds by construction; "clip" spares the default's masking with NaN or 0.
+    return {
+        "images": jnp.take(images, rows, axis=0, mode="clip"),
+        "labels": jnp.take(labels, rows, axis=0, mode="clip"),
+    }
+
+
+def _gathered(split: Arrays, order: np.ndarray, batch_size: int, start: int) -> Iterator[Batch]:
+    """Yield batches of device arrays, by an order that travels to the device once."""
+    rows = jax.device_put(order)
+    for first in range(start * batch_size, len(order), batch_size):
+        size = min(batch_size, len(order) - first)
+        yield _gather(split.images, split.labels, rows, np.int32(first), size)
+
+
+def _masked(batches: Iterator[Batch], n: int, batch_size: int) -> Iterator[Batch]:
+    """Add the mask to batches that are already full: the first `n` examples are real."""
+    full = jnp.ones((batch_size,), bool)
+    for number, batch in enumerate(batches):
+        real = n - number * batch_size
+        mask = full if real >= batch_size else jnp.asarray(np.arange(batch_size) < real)
+        yield {**batch, "mask": mask}
+
+
+def _padded(batches: Iterator[Batch], batch_size: int) -> Iterator[Batch]:
+    """Add the mask and fill the short last batch up with its last example."""
+    for batch in batches:
+        real = len(batch["labels"])
+        rows = np.minimum(np.arange(batch_size), real - 1)
+        full = batch if real == batch_size else {key: batch[key][rows] for key in batch}
+        yield {**full, "mask": np.arange(batch_size) < real}
+
+
+def _decode(index, paths, labels, image_shape) -> Batch:
+    """Read one example; runs in the worker processes, so it is importable by name."""
+    return {
+        "images": read_image(paths[index], image_shape),
+        "labels": np.int32(labels[index]),
+    }
+
+
+def _decoded(split: Files, order: np.ndarray, batch_size: int, workers: int) -> Iterator[Batch]:
+    """Yield batches of NumPy arrays, decoded in `order`, the last one short."""
+    if len(order) == 0:
+        return
+    import grain  # a second to import, and only this path wants it
+    from absl import flags
+
+    decode = partial(_decode, paths=split.paths, labels=split.labels, image_shape=split.image_shape)
+    batches = (
+        grain.MapDataset.source(order.tolist()).map(decode).batch(batch_size).to_iter_dataset()
+    )
+    if workers:
+        if not flags.FLAGS.is_parsed():
+            # Grain up to 0.2.18 reads a flag that only an absl program has parsed (grain#1355).
+            flags.FLAGS.mark_as_parsed()
+        # A worker without a batch of its own would only start up and stop.
+        workers = min(workers, num_batches(len(order), batch_size, drop_last=False))
+        options = grain.multiprocessing.MultiprocessingOptions(num_workers=workers)
+        batches = batches.mp_prefetch(options)
+    iterator = iter(batches)
+    try:
+        for batch in iterator:
+            # Copied out of the memory shared with the worker, which is freed behind us.
+            yield {key: np.array(value) for key, value in batch.items()}
+    finally:
+        iterator.close()

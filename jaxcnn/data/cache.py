@@ -1,0 +1,120 @@
+"""Decoded images kept on disk, so that a folder is decoded once.
+
+A cache is a file (or, for streaming, a directory of files) in `cache_root`. It holds a fingerprint
+of what it was made from and is rebuilt when that changes or when it cannot be read. It is written
+under a temporary name and then renamed: there is a whole cache or none.
+"""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import tempfile
+import warnings
+import zipfile
+import zlib
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+_VERSION = 1  # of the files' layout and of how images are decoded
+_UNREADABLE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)
+
+
+def cache_root(cache_dir: Path | None) -> Path:
+    """Return `cache_dir`, else $XDG_CACHE_HOME/jaxcnn, else ~/.cache/jaxcnn.
+
+    Not beside the source: data folders are often read-only, shared, or under version control.
+    """
+    if cache_dir is not None:
+        return Path(cache_dir)
+    home = os.environ.get("XDG_CACHE_HOME")
+    return (Path(home) if home else Path.home() / ".cache") / "jaxcnn"
+
+
+def cache_path(root: Path, source: Path, variant: str) -> Path:
+    """Return the path for a `source` in a `variant` (e.g. "224x224x3"): one, whatever changes."""
+    digest = hashlib.sha256(str(source.resolve()).encode()).hexdigest()[:12]
+    return root / f"{re.sub(r'[^A-Za-z0-9._-]', '_', source.name)}-{digest}-{variant}"
+
+
+def fingerprint(files: Iterable[tuple[str, os.stat_result]]) -> str:
+    """Digest the names, sizes and modification times of a source's files."""
+    digest = hashlib.sha256(f"version {_VERSION}\n".encode())
+    for name, stat in files:
+        digest.update(f"{name}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
+    return digest.hexdigest()
+
+
+def read_arrays(path: Path, key: str) -> dict[str, np.ndarray] | None:
+    """Return the arrays kept in `path`; None where there are none, of another `key` or damaged.
+
+    The format is .npz, whose checksums are verified while reading, and without pickles.
+    """
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
+            if str(stored["fingerprint"]) != key:
+                return None
+            return {name: stored[name] for name in stored.files if name != "fingerprint"}
+    except _UNREADABLE:
+        return None
+
+
+def write_arrays(path: Path, key: str, arrays: dict[str, np.ndarray]) -> None:
+    """Write arrays to `path`, whole or not at all; where that fails, warn and go on without."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".tmp")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                np.savez(file, fingerprint=np.array(key), **arrays)  # pyright: ignore[reportArgumentType]
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        warnings.warn(
+            f"cannot keep decoded images in {path} ({error}); they are decoded again next time. "
+            "Choose another place with cache_dir or XDG_CACHE_HOME",
+            stacklevel=2,
+        )
+
+
+def read_directory(path: Path, key: str) -> dict | None:
+    """Return the index of an unpacked source; None where there is none or of another `key`."""
+    try:
+        index = json.loads((path / "index.json").read_text())
+        return index["content"] if index["fingerprint"] == key else None
+    except _UNREADABLE:
+        return None
+
+
+def write_directory(
+    path: Path, key: str, content: dict, files: Iterable[tuple[str, bytes]]
+) -> None:
+    """Write `files` (name, bytes) and the index into the directory `path`, whole or not at all.
+
+    Raises:
+        OSError: the place is not writable or full (streaming cannot do without).
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=path.name, suffix=".tmp"))
+    try:
+        for name, data in files:
+            (temporary / name).write_bytes(data)
+        index = {"fingerprint": key, "content": content}
+        (temporary / "index.json").write_text(json.dumps(index))
+        shutil.rmtree(path, ignore_errors=True)
+        os.replace(temporary, path)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
+def file_name(position: int, name: str) -> str:
+    """Name an unpacked file by its position, its own name made harmless behind it for errors."""
+    return f"{position:07d}-{re.sub(r'[^A-Za-z0-9._-]', '_', name)[-100:]}"

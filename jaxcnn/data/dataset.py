@@ -1,0 +1,149 @@
+"""What every source becomes: class names, a train split and a test split.
+
+A split is `Arrays` (all images in memory as uint8) or `Files` (paths, decoded batch by batch by
+worker processes). The checks that every source shares are here too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import jax
+
+
+class DataError(ValueError):
+    """Data that cannot be used; the message names the file or argument and what was expected."""
+
+
+@dataclass(frozen=True, eq=False)
+class Arrays:
+    """A split held in memory, on the host or (after `jaxcnn.data.to_device`) on the device.
+
+    images: (N, H, W, C) uint8, at the source's own size; labels: (N,) int32.
+    """
+
+    images: np.ndarray | jax.Array
+    labels: np.ndarray | jax.Array
+
+    def __len__(self) -> int:
+        return self.labels.shape[0]
+
+
+@dataclass(frozen=True, eq=False)
+class Files:
+    """A split larger than memory: image files, decoded to `image_shape` (H, W, C) when needed.
+
+    paths: N file names; labels: (N,) int32 on the host.
+    """
+
+    paths: tuple[str, ...]
+    labels: np.ndarray
+    image_shape: tuple[int, int, int]
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """A source, loaded: `class_names[label]` names the class of both splits' labels."""
+
+    source: str
+    class_names: tuple[str, ...]
+    train: Arrays | Files
+    test: Arrays | Files
+
+
+def take(split: Arrays | Files, indices: np.ndarray) -> Arrays | Files:
+    """Return the examples at `indices` ((M,) integers), in that order."""
+    if isinstance(split, Arrays):
+        return Arrays(split.images[indices], split.labels[indices])
+    paths = tuple(split.paths[i] for i in indices)
+    return Files(paths, split.labels[indices], split.image_shape)
+
+
+def hold_out(
+    source: str, split: Any, class_names: Sequence[str], *, seed: int, holdout: float
+) -> tuple[Any, Any]:
+    """Divide a source that has no test split: `holdout` of each class becomes the test split.
+
+    The division is a pure function of the labels, `seed` and `holdout` (a fraction in (0, 1)); at
+    least one image of each class goes to either side. Both sides keep the source's order.
+
+    Raises:
+        DataError: a class has fewer than two images, so it cannot be on both sides.
+    """
+    if not 0 < holdout < 1:
+        raise DataError(f"holdout={holdout}: expected a fraction between 0 and 1")
+    labels = np.asarray(split.labels)
+    test = np.zeros(len(labels), dtype=bool)
+    for label, name in enumerate(class_names):
+        members = np.flatnonzero(labels == label)
+        if len(members) < 2:
+            raise DataError(
+                f"{source}: class {name!r} has {len(members)} image(s); dividing it into train and "
+                "test takes 2 or more"
+            )
+        count = min(max(round(holdout * len(members)), 1), len(members) - 1)
+        test[np.random.default_rng([seed, label]).permutation(members)[:count]] = True
+    return take(split, np.flatnonzero(~test)), take(split, np.flatnonzero(test))
+
+
+def check_image_shape(image_shape: Sequence[int]) -> tuple[int, int, int]:
+    """Return `image_shape` as (H, W, C), or raise a DataError: positive sizes, 1 or 3 channels."""
+    shape = tuple(int(size) for size in image_shape)
+    if len(shape) != 3 or min(shape) < 1 or shape[2] not in (1, 3):
+        raise DataError(
+            f"image_shape={tuple(image_shape)}: expected (height, width, channels), channels 1 or 3"
+        )
+    return shape
+
+
+def check_labels(source: str, class_names: Sequence[str], labels: np.ndarray) -> None:
+    """Raise a DataError unless every label is one of 0 .. len(class_names) - 1."""
+    wrong = np.flatnonzero((labels < 0) | (labels >= len(class_names)))
+    if len(wrong):
+        raise DataError(
+            f"{source}: label {labels[wrong[0]]} of image {wrong[0]} is out of range; expected "
+            f"0 to {len(class_names) - 1} for {len(class_names)} classes"
+        )
+
+
+def check_classes(
+    source: str, class_names: Sequence[str], train: np.ndarray, test: np.ndarray
+) -> None:
+    """Raise a DataError unless both splits have images of every class (labels (N,), (M,))."""
+    for split, labels in (("train", train), ("test", test)):
+        if len(labels) == 0:
+            raise DataError(f"{source}: the {split} split has no images")
+        check_labels(f"{source}, {split} split", class_names, labels)
+    counts = [np.bincount(labels, minlength=len(class_names)) for labels in (train, test)]
+    for name, in_train, in_test in zip(class_names, *counts, strict=True):
+        if in_train == 0 and in_test == 0:
+            raise DataError(f"{source}: class {name!r} is empty; expected images of every class")
+        if in_train == 0 or in_test == 0:
+            here, there = ("test", "train") if in_train == 0 else ("train", "test")
+            raise DataError(
+                f"{source}: class {name!r} is found in the {here} split only; expected the same "
+                f"classes in {there}"
+            )
+
+
+def to_channels(images: np.ndarray, channels: int) -> np.ndarray:
+    """Convert (N, H, W, 1 or 3) uint8 images to `channels` (1 or 3).
+
+    Gray becomes RGB by repetition; RGB becomes gray by the ITU-R 601 luma, in the integer
+    arithmetic of Pillow's `convert("L")`, so that both ways into the package agree bit for bit.
+    """
+    if images.shape[-1] == channels:
+        return images
+    if channels == 3:
+        return np.repeat(images, 3, axis=-1)
+    weights = np.array([19595, 38470, 7471], np.uint32)  # .299, .587, .114 in units of 2^-16
+    luma = (images.astype(np.uint32) @ weights + 0x8000) >> 16
+    return luma[..., None].astype(np.uint8)
