@@ -4,10 +4,11 @@ An optimizer is a function of this module's table: `(learning_rate, **arguments)
 `optax.GradientTransformation`; its arguments are PyTorch's.
 """
 
-import inspect
 from collections.abc import Callable
 
 import optax
+
+from jaxcnn import named
 
 
 def sgd(
@@ -55,12 +56,6 @@ def create(
     Raises:
         ValueError: unknown name, an argument that the optimizer does not take, or a bad value.
     """
-    if name not in OPTIMIZERS:
-        raise ValueError(f"unknown optimizer {name!r}; known: {', '.join(sorted(OPTIMIZERS))}")
     if not callable(learning_rate) and learning_rate < 0:
         raise ValueError(f"learning_rate must be >= 0, got {learning_rate}")
-    builder = OPTIMIZERS[name]
-    known = list(inspect.signature(builder).parameters)[1:]
-    if unknown := sorted(set(arguments) - set(known)):
-        raise ValueError(f"optimizer {name!r} takes {', '.join(known)}; got {', '.join(unknown)}")
-    return builder(learning_rate, **arguments)
+    return named.build("optimizer", OPTIMIZERS, name, learning_rate, **arguments)

@@ -10,14 +10,16 @@ from collections.abc import Callable
 import jax.numpy as jnp
 import optax
 
+from jaxcnn import named
 
-def constant(learning_rate: float, *, steps_per_epoch: int) -> optax.Schedule:
+
+def constant(learning_rate: float, steps_per_epoch: int) -> optax.Schedule:
     """Return the learning rate unchanged at every step."""
     del steps_per_epoch
     return optax.constant_schedule(learning_rate)
 
 
-def exponential(learning_rate: float, *, steps_per_epoch: int, gamma: float) -> optax.Schedule:
+def exponential(learning_rate: float, steps_per_epoch: int, *, gamma: float) -> optax.Schedule:
     """Build `ExponentialLR`: learning_rate * gamma^epoch, epoch = step // steps_per_epoch.
 
     Raises:
@@ -51,13 +53,11 @@ def create(
         **arguments: the schedule's own, by PyTorch's names.
 
     Raises:
-        ValueError: unknown name, steps_per_epoch below 1, or a bad value.
-        TypeError: an argument that the schedule does not take.
+        ValueError: unknown name, an argument that the schedule does not take or lacks, or a bad
+            value.
     """
-    if name not in SCHEDULES:
-        raise ValueError(f"unknown schedule {name!r}; known: {', '.join(sorted(SCHEDULES))}")
     if steps_per_epoch < 1:
         raise ValueError(f"steps_per_epoch must be at least 1, got {steps_per_epoch}")
     if learning_rate < 0:
         raise ValueError(f"learning_rate must be >= 0, got {learning_rate}")
-    return SCHEDULES[name](learning_rate, steps_per_epoch=steps_per_epoch, **arguments)
+    return named.build("schedule", SCHEDULES, name, learning_rate, steps_per_epoch, **arguments)

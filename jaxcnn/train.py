@@ -61,6 +61,17 @@ def state_from(variables: Mapping[str, Any], tx: optax.GradientTransformation) -
     )
 
 
+def step_keys(key: jax.Array, step: jax.Array | int) -> tuple[jax.Array, jax.Array]:
+    """Return the keys (augmentation, dropout) of one step of the run that `key` belongs to.
+
+    Args:
+        key: the run's key, the same for all its steps.
+        step: optimizer steps done before this one.
+    """
+    augment_key, dropout_key = jax.random.split(jax.random.fold_in(key, step))
+    return augment_key, dropout_key
+
+
 def make_train_step(
     model: Any,
     tx: optax.GradientTransformation,
@@ -86,7 +97,7 @@ def make_train_step(
 
     @partial(jax.jit, donate_argnums=0)
     def train_step(state: TrainState, batch: Batch, key: jax.Array) -> tuple[TrainState, Metrics]:
-        augment_key, dropout_key = jax.random.split(jax.random.fold_in(key, state.step))
+        augment_key, dropout_key = step_keys(key, state.step)
         images = batch["images"] if preprocess is None else preprocess(batch["images"])
         if augment is not None:
             images = augment(augment_key, images)
@@ -113,7 +124,7 @@ def make_train_step(
             batch_stats=batch_stats,
             opt_state=opt_state,
         )
-        hits = jnp.argmax(logits, axis=-1) == batch["labels"]
+        hits = _hits(logits, batch["labels"])
         count = jnp.asarray(hits.size, jnp.int32)
         return state, {"loss": value, "correct": jnp.sum(hits, dtype=jnp.int32), "count": count}
 
@@ -143,8 +154,14 @@ def make_eval_step(
         logits = model.apply(variables, images, train=False)
         return {
             "loss": loss(logits, batch["labels"]),
-            "hits": jnp.argmax(logits, axis=-1) == batch["labels"],
+            "hits": _hits(logits, batch["labels"]),
             "probabilities": jax.nn.softmax(logits),
         }
 
     return eval_step
+
+
+def _hits(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    # argmax gives int64 in x64 mode, labels may be of any integer type: strict promotion forbids
+    # to compare them as they are.
+    return jnp.argmax(logits, axis=-1).astype(labels.dtype) == labels

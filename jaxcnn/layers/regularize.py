@@ -34,6 +34,8 @@ class Dropout(nn.Module):
             return x
         if self.p == 1:
             return jnp.zeros_like(x)
-        mask = jax.random.bernoulli(self.make_rng("dropout"), 1 - self.p, x.shape)
+        # A float32 probability: a Python float would draw another mask in x64 mode.
+        keep = jnp.float32(1 - self.p)
+        mask = jax.random.bernoulli(self.make_rng("dropout"), keep, x.shape)
         self.sow("dropout_masks", "mask", mask)
         return jnp.where(mask, x / (1 - self.p), jnp.zeros((), x.dtype))

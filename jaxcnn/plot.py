@@ -1,0 +1,374 @@
+"""Pictures of a run: its curves, its confusion matrix, its worst mistakes, two losses compared.
+
+Every function writes one PNG, whole or not at all. Matplotlib is an optional extra, imported only
+when something is drawn and only as `Figure` objects: no pyplot, no display, no global state.
+"""
+
+import importlib.util
+import io
+import os
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from jaxcnn.log import write_atomically
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Okabe & Ito's colours, told apart by the colour-blind too, less the yellow (too pale for a line).
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+_GRAY = "#555555"
+_KINDS = ("step", "train", "eval")
+
+
+def available() -> bool:
+    """Tell whether Matplotlib is installed, without importing it."""
+    return importlib.util.find_spec("matplotlib") is not None
+
+
+def curves(
+    runs: Mapping[str, Sequence[Mapping[str, Any]]],
+    path: str | os.PathLike,
+    *,
+    title: str | None = None,
+) -> None:
+    """Draw loss, accuracy and (where it was logged) learning rate of runs against the epoch.
+
+    A colour a run; evaluation solid, training means dashed, single training steps thin and pale,
+    the best evaluation accuracy a star. The loss axis is logarithmic where it spans more than a
+    decade. Values that are not finite are gaps. Where a run has no finished epoch, all are drawn
+    against the step.
+
+    Args:
+        runs: label -> the rows of its metrics.jsonl, as `log.read_metrics` gives them; accuracies
+            in 0..1.
+        path: the PNG.
+        title: above the picture.
+
+    Raises:
+        ModuleNotFoundError: Matplotlib is not installed.
+        ValueError: no run, or a run without a row to draw.
+    """
+    names = ("loss", "accuracy", "learning_rate")
+    for label, rows in runs.items():
+        if not any(row.get("kind") in _KINDS and name in row for row in rows for name in names):
+            raise ValueError(f"curves: run {label!r} has no metrics to draw")
+    if not runs:
+        raise ValueError("curves: no run to draw")
+    by_epoch = all(any("epoch" in row for row in rows) for rows in runs.values())
+    names = [n for n in names if any(n in row for rows in runs.values() for row in rows)]
+    figure = _figure(max(4.6 * len(names), 7), 3.8 + 0.2 * len(runs), title)
+    panels = dict(zip(names, figure.subplots(1, len(names), squeeze=False)[0], strict=True))
+    labels = []
+    for index, (label, rows) in enumerate(runs.items()):
+        colour = _COLOURS[index % len(_COLOURS)]
+        for name, axes in panels.items():
+            for kind in _KINDS if name != "learning_rate" else _learning_rate_kind(rows):
+                x, y = _points(rows, kind, name, by_epoch)
+                style: dict[str, Any] = {"ls": "--" if kind == "train" else "-", "lw": 1.6}
+                if kind == "step" and name != "learning_rate":
+                    style = {"lw": 0.6, "alpha": 0.4, "zorder": 1}
+                elif len(x) <= 30:  # a run of one epoch is a point
+                    style |= {"marker": "os^"[index // len(_COLOURS) % 3], "ms": 3}
+                axes.plot(x, y, color=colour, **style)
+        labels.append(_shorten(label, 60))
+        x, y = _points(rows, "eval", "accuracy", by_epoch)
+        if np.isfinite(y).any():
+            best = int(np.nanargmax(y))
+            star = {"marker": "*", "ms": 12, "mec": "white", "mew": 0.7, "zorder": 3}
+            panels["accuracy"].plot(x[best], y[best], color=colour, **star)
+            where = f"{'epoch' if by_epoch else 'step'} {x[best]:g}"
+            labels[-1] += f"  (best {y[best]:.2f} % at {where})"
+    for name, axes in panels.items():
+        unit = " (%)" if name == "accuracy" else ""
+        _finish(axes, "epoch" if by_epoch else "step", name.replace("_", " ") + unit)
+        if name != "accuracy":
+            # A cosine that ends near zero belongs on a linear axis, steps down by tens do not.
+            _log_axis(axes, least=10, quantile=0 if name == "loss" else 0.5)
+    key = "solid: evaluation    dashed: training    thin: single training steps    \u2605 best"
+    _legend(figure, [_COLOURS[i % len(_COLOURS)] for i in range(len(runs))], labels, key)
+    _save(figure, path)
+
+
+def confusion_matrix(
+    matrix: np.ndarray,
+    class_names: Sequence[str],
+    path: str | os.PathLike,
+    *,
+    title: str | None = None,
+) -> None:
+    """Draw a confusion matrix: counts as numbers (up to 20 classes), per cent of the row as colour.
+
+    The colour grows with the square root of the share, so that rare confusions are seen.
+
+    Args:
+        matrix: (K, K) integers >= 0; [i, j] counts images of class i that were predicted as j.
+        class_names: K names.
+        path: the PNG.
+        title: above the picture.
+
+    Raises:
+        ModuleNotFoundError: Matplotlib is not installed.
+        ValueError: the matrix is not square or has negative counts, or not K names.
+    """
+    matrix = np.asarray(matrix)
+    count = len(class_names)
+    if matrix.shape != (count, count) or count == 0:
+        raise ValueError(f"confusion_matrix: {count} class names for a matrix of {matrix.shape}")
+    if (matrix < 0).any():
+        raise ValueError("confusion_matrix: negative counts")
+    share = 100 * matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    side = float(np.clip(0.55 * count, 3.2, 13))
+    names = [_shorten(name, 24) for name in class_names]
+    margin = 0.075 * max(map(len, names))
+    figure = _figure(side + margin + 1.3, side + margin + (0.8 if title else 0.4), title)
+    axes = figure.subplots()
+    from matplotlib.colors import PowerNorm
+
+    image = axes.imshow(share, cmap="Blues", norm=PowerNorm(0.5, 0, 100), interpolation="nearest")
+    if count <= 20:
+        for i, j in zip(*np.nonzero(matrix), strict=True):
+            colour = "white" if share[i, j] > 30 else "black"
+            style = {"ha": "center", "va": "center", "color": colour, "fontsize": 8}
+            axes.text(j, i, str(matrix[i, j]), **style)
+    every = -(-count // 100)  # beyond 100 classes the names would touch
+    ticks = np.arange(0, count, every)
+    size = float(np.clip(72 * side / count * 0.75 * every, 5, 9))
+    turn = 0 if max(map(len, names)) <= 2 else 90
+    shown = names[::every]
+    axes.set_xticks(ticks, shown, rotation=turn, fontsize=size, parse_math=False)
+    axes.set_yticks(ticks, shown, fontsize=size, parse_math=False)
+    axes.set_xlabel("predicted", color=_GRAY)
+    axes.set_ylabel("true", color=_GRAY)
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    bar = figure.colorbar(image, ax=axes, shrink=0.8, ticks=[0, 1, 5, 20, 50, 100], pad=0.02)
+    bar.set_label("% of the true class", color=_GRAY, fontsize=9)
+    bar.ax.tick_params(labelsize=8, length=2)
+    bar.outline.set_visible(False)  # pyright: ignore[reportCallIssue]
+    _save(figure, path)
+
+
+def mistakes(
+    images: np.ndarray,
+    labels: np.ndarray,
+    predictions: np.ndarray,
+    confidences: np.ndarray,
+    class_names: Sequence[str],
+    path: str | os.PathLike,
+    *,
+    columns: int = 8,
+    limit: int = 64,
+    title: str | None = None,
+) -> None:
+    """Draw the wrongly classified images, the most confident first; right ones are left out.
+
+    Args:
+        images: (N, H, W, C) uint8, C = 1 (drawn gray) or 3. N = 0 is allowed: the picture says so.
+        labels: (N,) integers, the true classes.
+        predictions: (N,) integers.
+        confidences: (N,) in 0..1, the probability that was given to the prediction.
+        class_names: a name for every class.
+        path: the PNG.
+        columns: images in a row.
+        limit: images at most.
+        title: above the picture.
+
+    Raises:
+        ModuleNotFoundError: Matplotlib is not installed.
+        ValueError: shapes or dtype are others, or `columns` or `limit` is below 1.
+    """
+    images, labels = np.asarray(images), np.asarray(labels)
+    predictions, confidences = np.asarray(predictions), np.asarray(confidences)
+    if images.ndim != 4 or images.shape[-1] not in (1, 3) or images.dtype != np.uint8:
+        got = f"{images.shape} {images.dtype}"
+        raise ValueError(f"mistakes: images must be (N, H, W, 1 or 3) uint8, got {got}")
+    shapes = [a.shape for a in (labels, predictions, confidences)]
+    if any(shape != images.shape[:1] for shape in shapes):
+        raise ValueError(f"mistakes: {len(images)} images with labels, ... of shapes {shapes}")
+    if columns < 1 or limit < 1:
+        raise ValueError(f"mistakes: columns {columns} and limit {limit} must be at least 1")
+    wrong = np.flatnonzero(labels != predictions)
+    wrong = wrong[np.argsort(-confidences[wrong], kind="stable")][:limit]
+    if not len(wrong):
+        figure = _figure(5, 2, title)
+        axes = figure.subplots()
+        axes.set_axis_off()
+        axes.text(0.5, 0.5, "no mistakes", ha="center", va="center", fontsize=14, color=_GRAY)
+        return _save(figure, path)
+    names = [_shorten(name, 20) for name in class_names]
+    pairs = [(names[labels[i]], names[predictions[i]], f"{confidences[i]:.0%}") for i in wrong]
+    captions = [f"{true} \u2192 {said}  {sure[:-1]} %" for true, said, sure in pairs]
+    two_lines = max(map(len, captions)) > 20
+    if two_lines:
+        captions = [f"{true}\n\u2192 {said}  {sure[:-1]} %" for true, said, sure in pairs]
+    rows = -(-len(wrong) // columns)
+    height = 1.3 * images.shape[1] / images.shape[2] + (0.42 if two_lines else 0.25)
+    figure = _figure(1.45 * columns, height * rows + (0.5 if title else 0.15), title)
+    grid = figure.subplots(rows, columns, squeeze=False)
+    for axes in grid.flat:
+        axes.set_axis_off()
+    for axes, i, caption in zip(grid.flat, wrong, captions, strict=False):
+        image = images[i, ..., 0] if images.shape[-1] == 1 else images[i]
+        axes.imshow(image, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+        axes.set_title(caption, fontsize=7, pad=3, parse_math=False)
+    _save(figure, path)
+
+
+def loss_comparison(
+    series: Mapping[str, Sequence[float]],
+    path: str | os.PathLike,
+    *,
+    title: str | None = None,
+    xlabel: str = "step",
+) -> None:
+    """Draw losses step by step and, below, how far each is from the first one (log axis).
+
+    Args:
+        series: label -> one loss a step; lengths may differ, values that are not finite are gaps.
+        path: the PNG.
+        title: above the picture.
+        xlabel: below the picture.
+
+    Raises:
+        ModuleNotFoundError: Matplotlib is not installed.
+        ValueError: no series, or an empty one.
+    """
+    values = {label: np.asarray(losses, dtype=np.float64) for label, losses in series.items()}
+    if not values or any(v.ndim != 1 or not len(v) for v in values.values()):
+        raise ValueError("loss_comparison: needs one or more series of one or more losses each")
+    (first, base), *others = values.items()
+    figure = _figure(7.5, 5.8 if others else 4, title)
+    ratios = [3, 2] if others else [1]
+    panels = figure.subplots(len(ratios), 1, sharex=True, squeeze=False, height_ratios=ratios)[:, 0]
+    labels = [_shorten(first, 60)]
+    panels[0].plot(np.arange(1, len(base) + 1), _gaps(base), color=_COLOURS[0], lw=3, alpha=0.6)
+    for index, (label, losses) in enumerate(others, start=1):
+        colour = _COLOURS[index % len(_COLOURS)]
+        panels[0].plot(np.arange(1, len(losses) + 1), _gaps(losses), color=colour, lw=1.2, ls="--")
+        common = min(len(base), len(losses))
+        apart = np.abs(_gaps(losses[:common]) - _gaps(base[:common]))
+        largest = np.nanmax(apart, initial=0)
+        labels.append(f"{_shorten(label, 60)}  (largest difference {largest:.1e})")
+        apart = np.where(apart == 0, np.nan, apart)  # equal to the last bit: nothing to draw
+        panels[1].plot(np.arange(1, common + 1), apart, ".-", color=colour, lw=0.8, ms=2)
+    _finish(panels[0], "" if others else xlabel, "loss")
+    _log_axis(panels[0], least=10, quantile=0)
+    if others:
+        _finish(panels[1], xlabel, "|difference|")
+        if not any(np.isfinite(line.get_ydata()).any() for line in panels[1].lines):
+            style = {"ha": "center", "va": "center", "color": _GRAY}
+            panels[1].text(0.5, 0.5, "equal at every step", **style, transform=panels[1].transAxes)
+            panels[1].set_yticks([])
+        _log_axis(panels[1], least=0, quantile=0)
+    colours = [_COLOURS[i % len(_COLOURS)] for i in range(len(values))]
+    _legend(figure, colours, labels, None)
+    _save(figure, path)
+
+
+def _figure(width: float, height: float, title: str | None) -> "Figure":
+    if not available():
+        raise ModuleNotFoundError("pictures need Matplotlib: pip install 'jaxcnn[plot]'")
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
+    if title:
+        figure.suptitle(title, fontsize=12, parse_math=False)
+    return figure
+
+
+def _save(figure: "Figure", path: str | os.PathLike) -> None:
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png", dpi=150)
+    write_atomically(path, picture.getvalue())
+
+
+def _finish(axes: "Axes", xlabel: str, ylabel: str) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    axes.set_xlabel(xlabel)
+    axes.set_ylabel(ylabel)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(color="#dddddd", lw=0.6)
+    axes.set_axisbelow(True)
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True, min_n_ticks=1))
+
+
+def _log_axis(axes: "Axes", *, least: float, quantile: float) -> None:
+    """Make y logarithmic where its largest value is `least` times the `quantile` of all."""
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    y = np.concatenate([np.asarray(line.get_ydata(), dtype=float) for line in axes.lines])
+    y = y[np.isfinite(y)]
+    positive = y[y > 0]
+    if not len(positive) or (y < 0).any():
+        return
+    if positive.max() <= least * np.quantile(positive, quantile):
+        return
+    axes.set_yscale("log", nonpositive="clip")
+    if positive.max() < 1000 * positive.min():  # few decades: 1, 2, 5 in each
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.yaxis.set_minor_formatter(NullFormatter())
+
+
+def _legend(figure: "Figure", colours: list[str], labels: list[str], key: str | None) -> None:
+    from matplotlib.lines import Line2D
+
+    handles = [Line2D([], [], color=colour, lw=2.5) for colour in colours]
+    columns = min(
+        len(labels), max(1, int(figure.get_figwidth() * 12 / (max(map(len, labels)) + 6)))
+    )
+    legend = figure.legend(
+        handles,
+        ["."] * len(labels),
+        loc="outside lower center",
+        ncols=columns,
+        frameon=False,
+        fontsize=9,
+        title=key,
+        title_fontproperties={"size": 8},
+    )
+    legend.get_title().set_color(_GRAY)
+    for text, label in zip(legend.get_texts(), labels, strict=True):
+        text.set_parse_math(False)
+        text.set_text(label)  # only here: Matplotlib hides labels that begin with "_"
+
+
+def _points(
+    rows: Sequence[Mapping[str, Any]], kind: str, name: str, by_epoch: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """Give x (epoch or step) and y (accuracy in per cent) of one curve, NaN for gaps."""
+    chosen = [row for row in rows if row.get("kind") == kind and name in row]
+    y = _gaps([np.nan if row[name] is None else row[name] for row in chosen])
+    steps = np.array([row["step"] for row in chosen], dtype=float)
+    if name == "accuracy":
+        y = 100 * y
+    if not by_epoch:
+        return steps, y
+    if kind != "step":
+        return np.array([row["epoch"] for row in chosen], dtype=float), y
+    ends = dict(sorted((row["step"], row["epoch"]) for row in rows if "epoch" in row))
+    step, epoch = max(ends.items())
+    inside = np.interp(steps, [0, *ends], [0, *ends.values()])
+    return np.where(steps <= step, inside, epoch * steps / max(step, 1)), y
+
+
+def _learning_rate_kind(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Name the rows that tell most about the learning rate: the steps', else the epochs'."""
+    found = {row.get("kind") for row in rows if "learning_rate" in row}
+    return [kind for kind in _KINDS if kind in found][:1]
+
+
+def _gaps(values: Any) -> np.ndarray:
+    values = np.asarray(values, dtype=np.float64)
+    return np.where(np.isfinite(values), values, np.nan)
+
+
+def _shorten(name: str, longest: int) -> str:
+    name = " ".join(str(name).split())
+    half = (longest - 1) // 2
+    return name if len(name) <= longest else f"{name[:half]}\u2026{name[-half:]}"

@@ -1,0 +1,205 @@
+"""A run folder from start to end: train into it, load from it, picture what it learned.
+
+RUN/config.json      every setting, versions, device, git commit
+RUN/metrics.jsonl    a row every few steps, two an epoch
+RUN/checkpoints/     latest/ and best/ (by test accuracy)
+RUN/results.json     what the run reached
+RUN/best.safetensors the best weights under PyTorch's keys
+RUN/*.png            curves, confusion matrix, worst mistakes
+"""
+
+import json
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxcnn import checkpoint, log, plot, weights
+from jaxcnn.data import Arrays, Dataset, num_batches, read_image
+from jaxcnn.evaluate import confusion, evaluate, worst_mistakes
+from jaxcnn.fit import fit
+from jaxcnn.recipes import Run, Settings, build
+from jaxcnn.train import TrainState, init_state
+
+# What a resumed run may change without changing what it computes up to there.
+_MAY_CHANGE = {"epochs"}
+
+
+class Trained(NamedTuple):
+    """A run loaded from its folder."""
+
+    settings: Settings
+    run: Run
+    state: TrainState
+    class_names: tuple[str, ...]
+
+
+def train(
+    settings: Settings,
+    dataset: Dataset,
+    workdir: Path,
+    *,
+    resume: bool = False,
+    eval_batch_size: int = 500,
+    log_every: int = 50,
+    checkpoint_every: int = 1000,
+    workers: int = 0,
+) -> dict[str, Any]:
+    """Train into a run folder and picture the result.
+
+    Args:
+        settings: what to compute.
+        dataset: the settings' data, loaded.
+        workdir: the run folder; made where it is missing.
+        resume: continue the folder's run from its latest checkpoint.
+        eval_batch_size: examples an evaluation step.
+        log_every: steps between two rows of metrics.
+        checkpoint_every: steps between two checkpoints within an epoch.
+        workers: worker processes that decode files.
+
+    Returns:
+        What `jaxcnn.fit.fit` returns.
+
+    Raises:
+        FileExistsError: the folder holds a run and `resume` is off.
+        FileNotFoundError: `resume`, but the folder holds no run or no checkpoint.
+        ValueError: `resume` with other settings than the run began with; all are named.
+        FloatingPointError: a NaN or infinite loss.
+    """
+    recorded = asdict(settings) | {"class_names": list(dataset.class_names)}
+    if resume:
+        _check_same(log.read_config(workdir)["settings"], recorded, workdir)
+    elif checkpoint.saved_step(workdir / "checkpoints/latest") is not None:
+        raise FileExistsError(
+            f"{workdir} already holds a run: continue it with --resume, or name another --workdir"
+        )
+    else:  # what a run left that broke off before its first checkpoint
+        for name in ("config.json", "metrics.jsonl"):
+            (workdir / name).unlink(missing_ok=True)
+    steps = num_batches(len(dataset.train), settings.batch_size, settings.drop_last)
+    run = build(settings, num_classes=len(dataset.class_names), steps_per_epoch=max(steps, 1))
+    state = _fresh(settings, run)
+    if resume and checkpoint.saved_step(workdir / "checkpoints/latest") is None:
+        raise FileNotFoundError(f"{workdir}: no checkpoint to resume from; start the run anew")
+    log.write_config(workdir, recorded)
+    result = fit(
+        state,
+        run.train_step,
+        run.eval_step,
+        dataset,
+        workdir,
+        epochs=settings.epochs,
+        batch_size=settings.batch_size,
+        seed=settings.seed,
+        drop_last=settings.drop_last,
+        eval_batch_size=eval_batch_size,
+        log_every=log_every,
+        checkpoint_every=checkpoint_every,
+        schedule=run.schedule,
+        workers=workers,
+        resume=resume,
+    )
+    text = json.dumps(result, indent=2)
+    log.write_atomically(workdir / "results.json", f"{text}\n".encode())
+    return result
+
+
+def load(workdir: Path, which: str = "best") -> Trained:
+    """Load a run's network with the weights of one of its checkpoints.
+
+    Args:
+        workdir: the run folder.
+        which: "best" or "latest".
+
+    Raises:
+        FileNotFoundError: no run or no such checkpoint there.
+        ValueError: a damaged config or checkpoint.
+    """
+    recorded = log.read_config(workdir)["settings"]
+    names = {field.name for field in fields(Settings)}
+    missing = sorted((names | {"class_names"}) - set(recorded))
+    if missing:
+        raise ValueError(f"{workdir / 'config.json'}: settings lack {', '.join(missing)}")
+    settings = Settings(**{name: recorded[name] for name in names})
+    class_names = tuple(recorded["class_names"])
+    run = build(settings, num_classes=len(class_names))
+    state, _ = checkpoint.restore(workdir / "checkpoints" / which, _fresh(settings, run))
+    return Trained(settings, run, state, class_names)
+
+
+def picture(workdir: Path, trained: Trained, dataset: Dataset, out: Path) -> dict[str, Any]:
+    """Evaluate a loaded run and write its weights and pictures.
+
+    Writes `evaluation.json` and, where Matplotlib is installed, `curves.png`, `confusion.png` and
+    `mistakes.png` into `out`.
+
+    Returns:
+        What `jaxcnn.evaluate.evaluate` returns, and `class_accuracy` (K,), NaN for a class without
+        examples.
+    """
+    result = evaluate(trained.run.eval_step, trained.state, dataset.test, 500)
+    matrix = confusion(result["labels"], result["predictions"], len(trained.class_names))
+    with np.errstate(invalid="ignore"):
+        result["class_accuracy"] = np.diag(matrix) / matrix.sum(axis=1)
+    summary = {
+        "data": dataset.source,
+        "examples": len(result["labels"]),
+        "loss": result["loss"],
+        "accuracy": result["accuracy"],
+        "class_accuracy": {
+            name: None if np.isnan(value) else float(value)
+            for name, value in zip(trained.class_names, result["class_accuracy"], strict=True)
+        },
+    }
+    text = json.dumps(summary, indent=2)
+    log.write_atomically(out / "evaluation.json", f"{text}\n".encode())
+    if plot.available():
+        title = f"{trained.settings.network} on {dataset.source}"
+        if (workdir / "metrics.jsonl").exists():
+            plot.curves({workdir.name: log.read_metrics(workdir)}, out / "curves.png", title=title)
+        plot.confusion_matrix(matrix, trained.class_names, out / "confusion.png", title=title)
+        worst = worst_mistakes(result, 48)
+        plot.mistakes(
+            _images(dataset.test, worst),
+            result["labels"][worst],
+            result["predictions"][worst],
+            result["probabilities"][worst].max(axis=1, initial=0),
+            trained.class_names,
+            out / "mistakes.png",
+            title=title,
+        )
+    return result
+
+
+def export(workdir: Path, trained: Trained) -> None:
+    """Write the loaded weights under PyTorch's keys to `best.safetensors` in the run folder."""
+    variables = {"params": trained.state.params, "batch_stats": trained.state.batch_stats}
+    weights.save(workdir / "best.safetensors", variables)
+
+
+def _fresh(settings: Settings, run: Run) -> TrainState:
+    images = jnp.zeros((1, *run.input_shape), jnp.float32)
+    return init_state(run.model, run.tx, jax.random.key(settings.seed), images)
+
+
+def _images(split: Any, indices: np.ndarray) -> np.ndarray:
+    if isinstance(split, Arrays):
+        return np.asarray(split.images)[indices]
+    images = [read_image(split.paths[i], split.image_shape) for i in indices]
+    return np.stack(images) if images else np.zeros((0, *split.image_shape), np.uint8)
+
+
+def _check_same(before: dict[str, Any], now: dict[str, Any], workdir: Path) -> None:
+    changed = [
+        f"{name}: {before.get(name)!r} -> {value!r}"
+        for name, value in now.items()
+        if before.get(name) != value and name not in _MAY_CHANGE
+    ]
+    if changed:
+        raise ValueError(
+            f"{workdir}: a resumed run keeps the settings it began with, but these differ:\n  "
+            + "\n  ".join(changed)
+        )

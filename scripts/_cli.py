@@ -1,0 +1,31 @@
+"""Run a script's `main`: the user's mistakes become one line, not a traceback."""
+
+import sys
+from collections.abc import Callable
+
+import tyro
+
+
+def run(main: Callable[..., None], *, parse: bool = True) -> None:
+    """Call `main` with the command line's arguments and end the process with its status.
+
+    Args:
+        main: the script's function; its signature and docstring are the command line.
+        parse: False where `main` takes no arguments and reads the command line itself.
+
+    Exit status: 0, 2 for a mistake of the user's (one `error:` line on standard error), 1 for a
+    training that broke off on a NaN or infinite loss, 130 after Ctrl-C.
+    """
+    try:
+        if parse:
+            tyro.cli(main)
+        else:
+            main()
+    except (ValueError, OSError, ImportError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except FloatingPointError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)

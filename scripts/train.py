@@ -1,0 +1,143 @@
+"""Train a documented network by recipe, on a CPU or a GPU.
+
+    python scripts/train.py digits-cnn
+    python scripts/train.py mnist-cnn --data idx:DIR --seeds 3
+    python scripts/train.py digits-cnn --resume --workdir runs/digits-cnn-20260101-120000
+    python scripts/train.py --list
+
+Every option of a recipe can be overridden: `train.py RECIPE --help` lists them with the recipe's
+values. Ctrl-C saves and stops; --resume goes on, bit for bit.
+"""
+
+import sys
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import tyro
+from _cli import run
+
+from jaxcnn import data, log, models, optim, plot, runs, schedules
+from jaxcnn.recipes import RECIPES, Settings
+
+
+@dataclass(frozen=True)
+class Options:
+    """One recipe with the options of this run."""
+
+    settings: Annotated[Settings, tyro.conf.arg(name="")]
+    workdir: Path | None = None
+    """Run folder; by default runs/RECIPE-DATE-TIME, with --resume the recipe's newest."""
+    resume: bool = False
+    """Continue the run folder's run; --epochs may be raised, other settings must stay."""
+    seeds: int = 1
+    """Train so many runs, with seeds SEED, SEED + 1, ..., into WORKDIR/seed-N."""
+    log_every: int = 50
+    """Steps between two rows of metrics."""
+    checkpoint_every: int = 1000
+    """Steps between two checkpoints within an epoch; one follows each epoch."""
+    eval_batch_size: int = 500
+    """Examples an evaluation step."""
+    workers: int = 0
+    """Processes that decode image files, where the data are streamed."""
+    cache_dir: Path | None = None
+    """Where decoded images are kept; by default the user's cache folder."""
+    tfds_dir: Path | None = None
+    """TFDS's data folder; by default $TFDS_DATA_DIR or ~/tensorflow_datasets."""
+
+
+def show_list() -> None:
+    """Print recipes, networks, data sources, optimizers and schedules."""
+    for title, entries in {
+        "recipes": {name: text for name, (text, _) in RECIPES.items()},
+        "networks": {name: f"input {models.input_shape(name)}" for name in models.names()},
+        "data": data.sources(),
+        "optimizers": dict.fromkeys(optim.OPTIMIZERS, ""),
+        "schedules": dict.fromkeys(schedules.SCHEDULES, ""),
+    }.items():
+        print(f"{title}:")
+        width = max(map(len, entries))
+        for name, text in entries.items():
+            print(f"  {name:{width}}  {text}".rstrip())
+
+
+def main() -> None:
+    """Parse the command line, train one run a seed, print what came out."""
+    if "--list" in sys.argv[1:]:
+        show_list()
+        return
+    choices = {name: (text, Options(settings)) for name, (text, settings) in RECIPES.items()}
+    options = tyro.extras.overridable_config_cli(choices, description=__doc__)
+    recipe = sys.argv[1]
+    if options.seeds < 1:
+        raise ValueError(f"--seeds must be at least 1, got {options.seeds}")
+    workdir = _workdir(recipe, options)
+    settings = options.settings
+    dataset = data.load(
+        settings.data,
+        models.input_shape(settings.network),
+        seed=settings.split_seed,
+        holdout=settings.holdout,
+        cache_dir=options.cache_dir,
+        stream=settings.stream,
+        tfds_dir=options.tfds_dir,
+    )
+    log.say(
+        f"{settings.network} on {settings.data}: {len(dataset.train)} training and "
+        f"{len(dataset.test)} test images, {len(dataset.class_names)} classes; run folder {workdir}"
+    )
+    if not plot.available():
+        log.say("no pictures: Matplotlib is missing; install jaxcnn[plot]")
+    accuracies = []
+    for seed in range(settings.seed, settings.seed + options.seeds):
+        folder = workdir if options.seeds == 1 else workdir / f"seed-{seed}"
+        accuracies.append(_train_one(replace(settings, seed=seed), dataset, folder, options))
+    if options.seeds > 1:
+        log.say(
+            f"best test accuracy over {options.seeds} seeds: {100 * np.mean(accuracies):.2f} % "
+            f"+- {100 * np.std(accuracies, ddof=1):.2f} (mean and standard deviation)"
+        )
+
+
+def _train_one(settings: Settings, dataset: data.Dataset, folder: Path, options: Options) -> float:
+    result = runs.train(
+        settings,
+        dataset,
+        folder,
+        # With several seeds some may not have been started when the command was interrupted.
+        resume=options.resume and (options.seeds == 1 or (folder / "config.json").exists()),
+        eval_batch_size=options.eval_batch_size,
+        log_every=options.log_every,
+        checkpoint_every=options.checkpoint_every,
+        workers=options.workers,
+    )
+    if result["interrupted"]:
+        log.say(f"stopped at step {result['step']}, saved in {folder}; continue with --resume")
+        raise KeyboardInterrupt
+    best = runs.load(folder)
+    runs.picture(folder, best, dataset, folder)
+    runs.export(folder, best)
+    log.say(
+        f"{settings.network}, seed {settings.seed}: test accuracy "
+        f"{100 * result['best_accuracy']:.2f} % (best, epoch {result['best_epoch']}), "
+        f"{100 * result['accuracy']:.2f} % (last); {result['seconds']:.0f} s; "
+        f"results and pictures in {folder}"
+    )
+    return result["best_accuracy"]
+
+
+def _workdir(recipe: str, options: Options) -> Path:
+    if options.workdir is not None:
+        return options.workdir
+    if not options.resume:
+        return Path("runs") / f"{recipe}-{datetime.now():%Y%m%d-%H%M%S}"
+    found = sorted(Path("runs").glob(f"{recipe}-[0-9]*"))
+    if not found:
+        raise FileNotFoundError(f"--resume: no run of {recipe} in runs/; name its --workdir")
+    return found[-1]
+
+
+if __name__ == "__main__":
+    run(main, parse=False)
