@@ -216,7 +216,7 @@ def _shown(record: dict[str, Any]) -> dict[str, float]:
 
 
 def _rate(schedule: optax.Schedule | None, step: int) -> dict[str, float]:
-    return {} if schedule is None else {"learning_rate": float(schedule(step))}
+    return {} if schedule is None else {"learning_rate": float(np.asarray(schedule(step)))}
 
 
 def _kept(latest: Path) -> str:

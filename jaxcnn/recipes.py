@@ -59,7 +59,7 @@ class Settings:
 RECIPES: dict[str, tuple[str, Settings]] = {
     "digits-cnn": (
         "cnn_mnist on scikit-learn's 1,797 handwritten digits; embedded, needs no download",
-        Settings("cnn_mnist", "digits", 20, 64, 0.05, momentum=0.9),
+        Settings("cnn_mnist", "digits", 20, 64, 0.01, momentum=0.9),
     ),
     "mnist-mlp": (
         "mlp_mnist on MNIST",

@@ -63,7 +63,7 @@ def from_torch(state_dict: Mapping[str, Any], template: Mapping[str, Any]) -> di
             problems.append(f"wrong dtype: {key} is {value.dtype}, expected {leaf.dtype}")
             continue
         dtype = jax.dtypes.canonicalize_dtype(value.dtype) if floating else leaf.dtype
-        leaves[path] = jnp.asarray(value, dtype)
+        leaves[path] = jnp.array(value, dtype)  # a copy: never a view of torch's memory
     if problems:
         raise ValueError("state_dict does not fit the network:\n  " + "\n  ".join(problems))
     return jax.tree_util.tree_map_with_path(lambda path, _: leaves[path], dict(template))

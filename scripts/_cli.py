@@ -2,8 +2,12 @@
 
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import tyro
+
+# Python puts a script's folder first on the path; parity.py in it would hide the package `parity`.
+sys.path[:] = [p for p in sys.path if Path(p or ".").resolve() != Path(__file__).resolve().parent]
 
 
 def run(main: Callable[..., None], *, parse: bool = True) -> None:

@@ -8,7 +8,7 @@ of it: a resumed run sees exactly the batches that an uninterrupted one would.
 the host. `Files` are decoded by Grain's worker processes and come as NumPy arrays.
 """
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from functools import partial
 from typing import Any
 
@@ -20,6 +20,7 @@ from jaxcnn.data.dataset import Arrays, DataError, Files
 from jaxcnn.data.preprocess import read_image
 
 Batch = dict[str, Any]
+Batches = Generator[Batch, None, None]  # to be closed where it is left early
 
 
 def epoch_order(n: int, *, seed: int, epoch: int) -> np.ndarray:
@@ -49,7 +50,7 @@ def train_batches(
     start: int = 0,
     drop_last: bool = True,
     workers: int = 0,
-) -> Iterator[Batch]:
+) -> Batches:
     """Iterate over the batches of one epoch, from batch number `start` on.
 
     Every example comes once an epoch; the last, partial batch is dropped or, with
@@ -76,7 +77,7 @@ def train_batches(
     return _gathered(to_device(split), order, batch_size, start)
 
 
-def eval_batches(split: Arrays | Files, batch_size: int, *, workers: int = 0) -> Iterator[Batch]:
+def eval_batches(split: Arrays | Files, batch_size: int, *, workers: int = 0) -> Batches:
     """Iterate over a split in order, every example once, all batches of the same shape.
 
     "mask" is True for real examples; the last batch is filled up with its last one.
@@ -116,7 +117,7 @@ def _gather(images, labels, order, first, batch_size: int) -> Batch:
     }
 
 
-def _gathered(split: Arrays, order: np.ndarray, batch_size: int, start: int) -> Iterator[Batch]:
+def _gathered(split: Arrays, order: np.ndarray, batch_size: int, start: int) -> Batches:
     """Yield batches of device arrays, by an order that travels to the device once."""
     rows = jax.device_put(order)
     for first in range(start * batch_size, len(order), batch_size):
@@ -124,7 +125,7 @@ def _gathered(split: Arrays, order: np.ndarray, batch_size: int, start: int) -> 
         yield _gather(split.images, split.labels, rows, np.int32(first), size)
 
 
-def _masked(batches: Iterator[Batch], n: int, batch_size: int) -> Iterator[Batch]:
+def _masked(batches: Iterator[Batch], n: int, batch_size: int) -> Batches:
     """Add the mask to batches that are already full: the first `n` examples are real."""
     full = jnp.ones((batch_size,), bool)
     for number, batch in enumerate(batches):
@@ -133,7 +134,7 @@ def _masked(batches: Iterator[Batch], n: int, batch_size: int) -> Iterator[Batch
         yield {**batch, "mask": mask}
 
 
-def _padded(batches: Iterator[Batch], batch_size: int) -> Iterator[Batch]:
+def _padded(batches: Iterator[Batch], batch_size: int) -> Batches:
     """Add the mask and fill the short last batch up with its last example."""
     for batch in batches:
         real = len(batch["labels"])
@@ -150,7 +151,7 @@ def _decode(index, paths, labels, image_shape) -> Batch:
     }
 
 
-def _decoded(split: Files, order: np.ndarray, batch_size: int, workers: int) -> Iterator[Batch]:
+def _decoded(split: Files, order: np.ndarray, batch_size: int, workers: int) -> Batches:
     """Yield batches of NumPy arrays, decoded in `order`, the last one short."""
     if len(order) == 0:
         return

@@ -61,8 +61,10 @@ def conv2d(
         )
     stride = pair("conv2d: stride", stride, least=1)
     dilation = pair("conv2d: dilation", dilation, least=1)
-    pads = _pads(padding, kernel.shape[:2], stride, dilation)
-    output_size("conv2d", images.shape[1:3], kernel.shape[:2], stride, pads, dilation)
+    _, height, width, _ = images.shape
+    kh, kw, _, _ = kernel.shape
+    pads = _pads(padding, (kh, kw), stride, dilation)
+    output_size("conv2d", (height, width), (kh, kw), stride, pads, dilation)
     form = _form(images, kernel, groups)
     out = form(images, kernel, stride, pads, dilation, groups)
     return out if bias is None else out + bias

@@ -1,0 +1,128 @@
+"""Train a network and its PyTorch twin side by side on real data, and picture both loss curves.
+
+    python scripts/compare_training.py cifar10-alexnet --data folder:cifar10.tar.xz
+
+Both start from the same weights and see the same batches in the same order, at a recipe's learning
+rate, momentum and weight decay, in float32 and in float64. Writes a picture and a JSON of the
+losses of every step.
+"""
+
+import json
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated, Literal
+
+import jax
+import numpy as np
+import tyro
+from _cli import run
+
+from jaxcnn import data, log, models, plot
+from jaxcnn.recipes import RECIPES, Settings
+from parity import harness, reference
+
+
+def main(
+    recipe: Annotated[Literal[tuple(RECIPES)], tyro.conf.Positional],  # pyright: ignore
+    /,
+    data_source: Annotated[str | None, tyro.conf.arg(name="data")] = None,
+    epochs: int = 1,
+    dtypes: tuple[Literal["float64", "float32"], ...] = ("float64", "float32"),
+    seed: int = 0,
+    out: Path = Path("compare_training.png"),
+    cache_dir: Path | None = None,
+    tfds_dir: Path | None = None,
+) -> None:
+    """Train a network and its PyTorch twin side by side on real data.
+
+    Args:
+        recipe: whose network, data, batch size and optimizer arguments to use.
+        data_source: data source by name or as KIND:PATH; by default the recipe's own.
+        epochs: passes over the training set.
+        dtypes: the precisions to train in.
+        seed: decides the twin's initial weights and the order of the examples.
+        out: the picture; the losses go beside it as .json.
+        cache_dir: where decoded images are kept; by default the user's cache folder.
+        tfds_dir: TFDS's data folder; by default $TFDS_DATA_DIR or ~/tensorflow_datasets.
+    """
+    settings = RECIPES[recipe][1]
+    if epochs < 1:
+        raise ValueError(f"--epochs must be at least 1, got {epochs}")
+    shape = models.input_shape(settings.network)
+    dataset = data.load(
+        data_source or settings.data, shape, cache_dir=cache_dir, tfds_dir=tfds_dir
+    )
+    losses = {}
+    for dtype in dtypes:
+        losses |= _train(settings, dataset, epochs, dtype, seed)
+    names = list(losses)
+    for i in range(0, len(names), 2):
+        torch_loss, jax_loss = losses[names[i]], losses[names[i + 1]]
+        log.say(
+            f"{names[i]} and {names[i + 1]}: {len(torch_loss)} steps, largest difference of the "
+            f"loss {np.max(np.abs(np.subtract(torch_loss, jax_loss))):.3g}, last losses "
+            f"{torch_loss[-1]:.6f} and {jax_loss[-1]:.6f}"
+        )
+    text = json.dumps({"recipe": recipe, "data": dataset.source, "seed": seed, "losses": losses})
+    log.write_atomically(out.with_suffix(".json"), f"{text}\n".encode())
+    title = f"{settings.network}, {epochs} epoch(s), batch {settings.batch_size}"
+    plot.loss_comparison(losses, out, title=title)
+    log.say(f"written to {out} and {out.with_suffix('.json')}")
+
+
+def _train(
+    settings: Settings, dataset: data.Dataset, epochs: int, dtype: str, seed: int
+) -> dict[str, list[float]]:
+    """Return the losses of every step of the PyTorch twin and of the network."""
+    import torch
+
+    torch.manual_seed(seed)
+    twin = reference.create(settings.network, len(dataset.class_names))
+    preprocess = jax.jit(data.make_preprocess(models.input_shape(settings.network)))
+    steps = data.num_batches(len(dataset.train), settings.batch_size, settings.drop_last)
+    batches = (
+        batch
+        for epoch in range(epochs)
+        for batch in data.train_batches(
+            dataset.train, settings.batch_size, seed=seed, epoch=epoch, drop_last=settings.drop_last
+        )
+    )
+
+    @lru_cache(maxsize=1)  # a step may ask twice for its batch; the steps come in order
+    def batch(i: int) -> tuple[np.ndarray, np.ndarray]:
+        taken = next(batches)
+        images = np.asarray(preprocess(taken["images"])).astype(dtype)
+        return images, np.asarray(taken["labels"])
+
+    pair = harness.make_pair(
+        twin,
+        models.create(settings.network, num_classes=len(dataset.class_names)),
+        models.input_shape(settings.network),
+        batch_size=settings.batch_size,
+        dtype=dtype,
+        batches=batch,
+        randomised=False,
+    )
+    advance, _ = harness.training(
+        pair,
+        learning_rate=settings.learning_rate,
+        momentum=settings.momentum,
+        weight_decay=settings.weight_decay,
+        nesterov=settings.nesterov,
+        gamma=1.0,
+    )
+    found: dict[str, list[float]] = {f"PyTorch {dtype}": [], f"jaxcnn {dtype}": []}
+    for epoch in range(epochs):
+        with log.progress(
+            steps, epoch=epoch + 1, epochs=epochs, batch_size=settings.batch_size
+        ) as bar:
+            for i in range(steps):
+                got, want = advance(epoch * steps + i)
+                found[f"PyTorch {dtype}"].append(float(want))
+                found[f"jaxcnn {dtype}"].append(float(got))
+                bar.update(1, loss=float(got))
+    return found
+
+
+if __name__ == "__main__":
+    run(main)

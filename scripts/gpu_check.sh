@@ -1,0 +1,53 @@
+#!/usr/bin/env bash
+# Everything that wants a GPU, in one command and under 8 minutes: versions, the tests that make
+# sense there (parity on the GPU at full precision, the jitted step, donation, resume), and two
+# recipes on real data.
+#
+#     JAXCNN_DATA=DIR scripts/gpu_check.sh [OUT]
+#
+# DIR holds mnist/ (IDX files) and cifar10-jpeg.tar.xz; without it the recipes run on the embedded
+# digits. OUT (default gpu_check/) receives the log, the JUnit report and the run folders. Nothing
+# is installed: jax with its CUDA plugin, torch, and the project's other dependencies must be there.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+
+out=${1:-gpu_check}
+python=${PYTHON:-python3}
+mkdir -p "$out"
+export PYTHONPATH=$PWD${PYTHONPATH:+:$PYTHONPATH} PYTHONUNBUFFERED=1
+export XLA_PYTHON_CLIENT_PREALLOCATE=false
+status=0
+
+main() {
+    nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader || status=1
+    "$python" - <<'PY' || { status=1; return; }
+import platform, sys
+import flax, jax, optax, torch
+print("python", platform.python_version(), "| jax", jax.__version__, "| flax", flax.__version__,
+      "| optax", optax.__version__, "| torch", torch.__version__)
+print("devices:", jax.devices())
+if jax.default_backend() != "gpu":
+    sys.exit("JAX sees no GPU: install the project's extra cuda12 or cuda13")
+PY
+    timeout 240 "$python" -m pytest -q -p no:cacheprovider --junitxml "$out/tests.xml" \
+        tests/test_gpu.py tests/test_parity.py tests/test_train.py tests/test_fit.py || status=1
+    if [ -d "${JAXCNN_DATA:-}/mnist" ]; then
+        recipe mnist-cnn --data "idx:$JAXCNN_DATA/mnist"
+        recipe cifar10-alexnet --data "folder:$JAXCNN_DATA/cifar10-jpeg.tar.xz"
+    else
+        recipe digits-cnn
+        recipe digits-cnn --network mlp_mnist
+    fi
+}
+
+recipe() {
+    local start=$SECONDS folder="$out/$1-$RANDOM"
+    timeout 150 "$python" scripts/train.py "$@" --workdir "$folder" || status=1
+    echo "recipe $*: $((SECONDS - start)) s, start-up and compilation included"
+    cat "$folder/results.json" || status=1
+}
+
+main > >(tee "$out/log") 2>&1
+wait
+echo "gpu_check: $([ $status = 0 ] && echo passed || echo FAILED), $SECONDS s" | tee -a "$out/log"
+exit $status
