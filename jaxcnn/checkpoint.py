@@ -81,7 +81,7 @@ def restore(folder: Path, template: TrainState) -> tuple[TrainState, dict[str, A
             f"checkpoint {folder / str(step)} is damaged or of another network or optimizer "
             f"({type(error).__name__}: {reason})"
         ) from error
-    return jax.tree.map(jnp.asarray, restored["state"]), restored["record"]
+    return jax.tree.map(jnp.array, restored["state"]), restored["record"]
 
 
 def saved_step(folder: Path) -> int | None:

@@ -1,32 +1,21 @@
 """Pictures of a run: its curves, its confusion matrix, its worst mistakes, two losses compared.
 
-Every function writes one PNG, whole or not at all. Matplotlib is an optional extra, imported only
-when something is drawn and only as `Figure` objects: no pyplot, no display, no global state.
+Every function writes one PNG, whole or not at all. They need Matplotlib, an optional extra:
+`available` tells whether it is there.
 """
 
-import importlib.util
-import io
 import os
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from jaxcnn.log import write_atomically
+from jaxcnn import canvas
+from jaxcnn.canvas import GRAY, available
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+__all__ = ["available", "confusion_matrix", "curves", "loss_comparison", "mistakes"]
 
-# Okabe & Ito's colours, told apart by the colour-blind too, less the yellow (too pale for a line).
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
-_GRAY = "#555555"
 _KINDS = ("step", "train", "eval")
-
-
-def available() -> bool:
-    """Tell whether Matplotlib is installed, without importing it."""
-    return importlib.util.find_spec("matplotlib") is not None
 
 
 def curves(
@@ -39,8 +28,8 @@ def curves(
 
     A colour a run; evaluation solid, training means dashed, single training steps thin and pale,
     the best evaluation accuracy a star. The loss axis is logarithmic where it spans more than a
-    decade. Values that are not finite are gaps. Where a run has no finished epoch, all are drawn
-    against the step.
+    decade. Values that are not finite are gaps. Where a run has no row with an epoch, all are
+    drawn against the step.
 
     Args:
         runs: label -> the rows of its metrics.jsonl, as `log.read_metrics` gives them; accuracies
@@ -60,21 +49,22 @@ def curves(
         raise ValueError("curves: no run to draw")
     by_epoch = all(any("epoch" in row for row in rows) for rows in runs.values())
     names = [n for n in names if any(n in row for rows in runs.values() for row in rows)]
-    figure = _figure(max(4.6 * len(names), 7), 3.8 + 0.2 * len(runs), title)
+    figure = canvas.make_figure(max(4.6 * len(names), 7), 3.8 + 0.2 * len(runs), title)
     panels = dict(zip(names, figure.subplots(1, len(names), squeeze=False)[0], strict=True))
     labels = []
     for index, (label, rows) in enumerate(runs.items()):
-        colour = _COLOURS[index % len(_COLOURS)]
+        colour = canvas.colour(index)
         for name, axes in panels.items():
             for kind in _KINDS if name != "learning_rate" else _learning_rate_kind(rows):
                 x, y = _points(rows, kind, name, by_epoch)
                 style: dict[str, Any] = {"ls": "--" if kind == "train" else "-", "lw": 1.6}
                 if kind == "step" and name != "learning_rate":
-                    style = {"lw": 0.6, "alpha": 0.4, "zorder": 1}
-                elif len(x) <= 30:  # a run of one epoch is a point
-                    style |= {"marker": "os^"[index // len(_COLOURS) % 3], "ms": 3}
+                    style = {"lw": 0.6, "alpha": 0.45, "zorder": 1}
+                if len(x) == 1 or (kind != "step" and len(x) <= 30):  # one epoch is a point
+                    style |= {"marker": "os^"[index // 7 % 3], "ms": 3.5}
+                    style |= {"mfc": "white"} if kind == "train" else {}
                 axes.plot(x, y, color=colour, **style)
-        labels.append(_shorten(label, 60))
+        labels.append(canvas.shorten(label, 60))
         x, y = _points(rows, "eval", "accuracy", by_epoch)
         if np.isfinite(y).any():
             best = int(np.nanargmax(y))
@@ -84,13 +74,13 @@ def curves(
             labels[-1] += f"  (best {y[best]:.2f} % at {where})"
     for name, axes in panels.items():
         unit = " (%)" if name == "accuracy" else ""
-        _finish(axes, "epoch" if by_epoch else "step", name.replace("_", " ") + unit)
+        canvas.finish(axes, "epoch" if by_epoch else "step", name.replace("_", " ") + unit)
         if name != "accuracy":
             # A cosine that ends near zero belongs on a linear axis, steps down by tens do not.
-            _log_axis(axes, least=10, quantile=0 if name == "loss" else 0.5)
-    key = "solid: evaluation    dashed: training    thin: single training steps    \u2605 best"
-    _legend(figure, [_COLOURS[i % len(_COLOURS)] for i in range(len(runs))], labels, key)
-    _save(figure, path)
+            canvas.log_axis(axes, least=10, quantile=0 if name == "loss" else 0.5)
+    key = "solid: evaluation    dashed, hollow: training    thin: training steps    \u2605 best"
+    canvas.legend(figure, labels, key)
+    canvas.save(figure, path)
 
 
 def confusion_matrix(
@@ -122,9 +112,12 @@ def confusion_matrix(
         raise ValueError("confusion_matrix: negative counts")
     share = 100 * matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     side = float(np.clip(0.55 * count, 3.2, 13))
-    names = [_shorten(name, 24) for name in class_names]
-    margin = 0.075 * max(map(len, names))
-    figure = _figure(side + margin + 1.3, side + margin + (0.8 if title else 0.4), title)
+    every = -(-count // 100)  # beyond 100 classes the names would touch
+    size = float(np.clip(54 * side * every / count, 5, 9))  # points
+    names = [canvas.shorten(name, 24) for name in class_names]
+    margin = 0.0085 * size * max(map(len, names))
+    height = side + margin + (0.8 if title else 0.4)
+    figure = canvas.make_figure(side + margin + 1.3, height, title)
     axes = figure.subplots()
     from matplotlib.colors import PowerNorm
 
@@ -134,22 +127,22 @@ def confusion_matrix(
             colour = "white" if share[i, j] > 30 else "black"
             style = {"ha": "center", "va": "center", "color": colour, "fontsize": 8}
             axes.text(j, i, str(matrix[i, j]), **style)
-    every = -(-count // 100)  # beyond 100 classes the names would touch
     ticks = np.arange(0, count, every)
-    size = float(np.clip(72 * side / count * 0.75 * every, 5, 9))
     turn = 0 if max(map(len, names)) <= 2 else 90
     shown = names[::every]
     axes.set_xticks(ticks, shown, rotation=turn, fontsize=size, parse_math=False)
     axes.set_yticks(ticks, shown, fontsize=size, parse_math=False)
-    axes.set_xlabel("predicted", color=_GRAY)
-    axes.set_ylabel("true", color=_GRAY)
+    axes.set_xlabel("predicted", color=GRAY)
+    axes.set_ylabel("true", color=GRAY)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
-    bar = figure.colorbar(image, ax=axes, shrink=0.8, ticks=[0, 1, 5, 20, 50, 100], pad=0.02)
-    bar.set_label("% of the true class", color=_GRAY, fontsize=9)
+    bar = figure.colorbar(
+        image, ax=axes, shrink=0.8, ticks=[0, 1, 5, 20, 50, 100], pad=0.02, aspect=30
+    )
+    bar.set_label("% of the true class", color=GRAY, fontsize=9)
     bar.ax.tick_params(labelsize=8, length=2)
     bar.outline.set_visible(False)  # pyright: ignore[reportCallIssue]
-    _save(figure, path)
+    canvas.save(figure, path)
 
 
 def mistakes(
@@ -194,12 +187,13 @@ def mistakes(
     wrong = np.flatnonzero(labels != predictions)
     wrong = wrong[np.argsort(-confidences[wrong], kind="stable")][:limit]
     if not len(wrong):
-        figure = _figure(5, 2, title)
+        figure = canvas.make_figure(5, 2, title)
         axes = figure.subplots()
         axes.set_axis_off()
-        axes.text(0.5, 0.5, "no mistakes", ha="center", va="center", fontsize=14, color=_GRAY)
-        return _save(figure, path)
-    names = [_shorten(name, 20) for name in class_names]
+        axes.text(0.5, 0.5, "no mistakes", ha="center", va="center", fontsize=14, color=GRAY)
+        return canvas.save(figure, path)
+    columns = min(columns, max(len(wrong), 4))
+    names = [canvas.shorten(name, 16) for name in class_names]
     pairs = [(names[labels[i]], names[predictions[i]], f"{confidences[i]:.0%}") for i in wrong]
     captions = [f"{true} \u2192 {said}  {sure[:-1]} %" for true, said, sure in pairs]
     two_lines = max(map(len, captions)) > 20
@@ -207,7 +201,7 @@ def mistakes(
         captions = [f"{true}\n\u2192 {said}  {sure[:-1]} %" for true, said, sure in pairs]
     rows = -(-len(wrong) // columns)
     height = 1.3 * images.shape[1] / images.shape[2] + (0.42 if two_lines else 0.25)
-    figure = _figure(1.45 * columns, height * rows + (0.5 if title else 0.15), title)
+    figure = canvas.make_figure(1.45 * columns, height * rows + (0.5 if title else 0.15), title)
     grid = figure.subplots(rows, columns, squeeze=False)
     for axes in grid.flat:
         axes.set_axis_off()
@@ -215,7 +209,10 @@ def mistakes(
         image = images[i, ..., 0] if images.shape[-1] == 1 else images[i]
         axes.imshow(image, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
         axes.set_title(caption, fontsize=7, pad=3, parse_math=False)
-    _save(figure, path)
+    widest = max(axes.title.get_window_extent().width for axes in grid.flat)
+    for axes in grid.flat:  # names in capitals still fit beside each other
+        axes.title.set_fontsize(7 * min(1, 1.4 * figure.dpi / widest))
+    canvas.save(figure, path)
 
 
 def loss_comparison(
@@ -226,6 +223,8 @@ def loss_comparison(
     xlabel: str = "step",
 ) -> None:
     """Draw losses step by step and, below, how far each is from the first one (log axis).
+
+    Steps at which both are equal to the last bit are gaps in the lower panel.
 
     Args:
         series: label -> one loss a step; lengths may differ, values that are not finite are gaps.
@@ -241,101 +240,40 @@ def loss_comparison(
     if not values or any(v.ndim != 1 or not len(v) for v in values.values()):
         raise ValueError("loss_comparison: needs one or more series of one or more losses each")
     (first, base), *others = values.items()
-    figure = _figure(7.5, 5.8 if others else 4, title)
+    figure = canvas.make_figure(7.5, 5.8 if others else 4, title)
     ratios = [3, 2] if others else [1]
     panels = figure.subplots(len(ratios), 1, sharex=True, squeeze=False, height_ratios=ratios)[:, 0]
-    labels = [_shorten(first, 60)]
-    panels[0].plot(np.arange(1, len(base) + 1), _gaps(base), color=_COLOURS[0], lw=3, alpha=0.6)
+    labels = [canvas.shorten(first, 60)]
+    panels[0].plot(
+        np.arange(1, len(base) + 1), canvas.gaps(base), color=canvas.colour(0), lw=3, alpha=0.6
+    )
     for index, (label, losses) in enumerate(others, start=1):
-        colour = _COLOURS[index % len(_COLOURS)]
-        panels[0].plot(np.arange(1, len(losses) + 1), _gaps(losses), color=colour, lw=1.2, ls="--")
+        colour = canvas.colour(index)
+        panels[0].plot(
+            np.arange(1, len(losses) + 1), canvas.gaps(losses), color=colour, lw=1.2, ls="--"
+        )
         common = min(len(base), len(losses))
-        apart = np.abs(_gaps(losses[:common]) - _gaps(base[:common]))
-        largest = np.nanmax(apart, initial=0)
-        labels.append(f"{_shorten(label, 60)}  (largest difference {largest:.1e})")
+        apart = np.abs(canvas.gaps(losses[:common]) - canvas.gaps(base[:common]))
+        largest = np.nan_to_num(apart).max()
+        if (np.isfinite(losses[:common]) != np.isfinite(base[:common])).any():
+            found = "one is not finite where the other is"
+        else:
+            found = f"largest difference {largest:.1e}" if largest else "no difference"
+        labels.append(f"{canvas.shorten(label, 60)}  ({found})")
         apart = np.where(apart == 0, np.nan, apart)  # equal to the last bit: nothing to draw
         panels[1].plot(np.arange(1, common + 1), apart, ".-", color=colour, lw=0.8, ms=2)
-    _finish(panels[0], "" if others else xlabel, "loss")
-    _log_axis(panels[0], least=10, quantile=0)
+    canvas.finish(panels[0], "" if others else xlabel, "loss")
+    canvas.log_axis(panels[0], least=10, quantile=0)
     if others:
-        _finish(panels[1], xlabel, "|difference|")
+        canvas.finish(panels[1], xlabel, "|difference|")
         if not any(np.isfinite(line.get_ydata()).any() for line in panels[1].lines):
-            style = {"ha": "center", "va": "center", "color": _GRAY}
-            panels[1].text(0.5, 0.5, "equal at every step", **style, transform=panels[1].transAxes)
+            style = {"ha": "center", "va": "center", "color": GRAY}
+            panels[1].text(0.5, 0.5, "nothing to draw", **style, transform=panels[1].transAxes)
             panels[1].set_yticks([])
-        _log_axis(panels[1], least=0, quantile=0)
-    colours = [_COLOURS[i % len(_COLOURS)] for i in range(len(values))]
-    _legend(figure, colours, labels, None)
-    _save(figure, path)
-
-
-def _figure(width: float, height: float, title: str | None) -> "Figure":
-    if not available():
-        raise ModuleNotFoundError("pictures need Matplotlib: pip install 'jaxcnn[plot]'")
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
-    if title:
-        figure.suptitle(title, fontsize=12, parse_math=False)
-    return figure
-
-
-def _save(figure: "Figure", path: str | os.PathLike) -> None:
-    picture = io.BytesIO()
-    figure.savefig(picture, format="png", dpi=150)
-    write_atomically(path, picture.getvalue())
-
-
-def _finish(axes: "Axes", xlabel: str, ylabel: str) -> None:
-    from matplotlib.ticker import MaxNLocator
-
-    axes.set_xlabel(xlabel)
-    axes.set_ylabel(ylabel)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(color="#dddddd", lw=0.6)
-    axes.set_axisbelow(True)
-    axes.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True, min_n_ticks=1))
-
-
-def _log_axis(axes: "Axes", *, least: float, quantile: float) -> None:
-    """Make y logarithmic where its largest value is `least` times the `quantile` of all."""
-    from matplotlib.ticker import LogLocator, NullFormatter
-
-    y = np.concatenate([np.asarray(line.get_ydata(), dtype=float) for line in axes.lines])
-    y = y[np.isfinite(y)]
-    positive = y[y > 0]
-    if not len(positive) or (y < 0).any():
-        return
-    if positive.max() <= least * np.quantile(positive, quantile):
-        return
-    axes.set_yscale("log", nonpositive="clip")
-    if positive.max() < 1000 * positive.min():  # few decades: 1, 2, 5 in each
-        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    axes.yaxis.set_minor_formatter(NullFormatter())
-
-
-def _legend(figure: "Figure", colours: list[str], labels: list[str], key: str | None) -> None:
-    from matplotlib.lines import Line2D
-
-    handles = [Line2D([], [], color=colour, lw=2.5) for colour in colours]
-    columns = min(
-        len(labels), max(1, int(figure.get_figwidth() * 12 / (max(map(len, labels)) + 6)))
-    )
-    legend = figure.legend(
-        handles,
-        ["."] * len(labels),
-        loc="outside lower center",
-        ncols=columns,
-        frameon=False,
-        fontsize=9,
-        title=key,
-        title_fontproperties={"size": 8},
-    )
-    legend.get_title().set_color(_GRAY)
-    for text, label in zip(legend.get_texts(), labels, strict=True):
-        text.set_parse_math(False)
-        text.set_text(label)  # only here: Matplotlib hides labels that begin with "_"
+        canvas.log_axis(panels[1], least=0, quantile=0)
+    figure.align_ylabels(panels)
+    canvas.legend(figure, labels)
+    canvas.save(figure, path)
 
 
 def _points(
@@ -343,14 +281,12 @@ def _points(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Give x (epoch or step) and y (accuracy in per cent) of one curve, NaN for gaps."""
     chosen = [row for row in rows if row.get("kind") == kind and name in row]
-    y = _gaps([np.nan if row[name] is None else row[name] for row in chosen])
+    y = canvas.gaps([np.nan if row[name] is None else row[name] for row in chosen])
     steps = np.array([row["step"] for row in chosen], dtype=float)
     if name == "accuracy":
         y = 100 * y
     if not by_epoch:
         return steps, y
-    if kind != "step":
-        return np.array([row["epoch"] for row in chosen], dtype=float), y
     ends = dict(sorted((row["step"], row["epoch"]) for row in rows if "epoch" in row))
     step, epoch = max(ends.items())
     inside = np.interp(steps, [0, *ends], [0, *ends.values()])
@@ -361,14 +297,3 @@ def _learning_rate_kind(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """Name the rows that tell most about the learning rate: the steps', else the epochs'."""
     found = {row.get("kind") for row in rows if "learning_rate" in row}
     return [kind for kind in _KINDS if kind in found][:1]
-
-
-def _gaps(values: Any) -> np.ndarray:
-    values = np.asarray(values, dtype=np.float64)
-    return np.where(np.isfinite(values), values, np.nan)
-
-
-def _shorten(name: str, longest: int) -> str:
-    name = " ".join(str(name).split())
-    half = (longest - 1) // 2
-    return name if len(name) <= longest else f"{name[:half]}\u2026{name[-half:]}"

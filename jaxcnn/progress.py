@@ -98,7 +98,7 @@ class Progress:
     def _draw(self, now: float, *, last: bool = False) -> None:
         # The first update holds the compilation, which says nothing of the speed.
         steps, since = self._clock or (self._initial, self._started)
-        if self._done == steps:  # but it is all there is
+        if last and self._done == steps:  # but it is all there was
             steps, since = self._initial, self._started
         speed = (self._done - steps) / max(now - since, 1e-9)  # steps a second
         parts = [f"{name} {_short(value)}" for name, value in self._metrics.items()]

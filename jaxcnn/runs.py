@@ -126,21 +126,39 @@ def load(workdir: Path, which: str = "best") -> Trained:
     settings = Settings(**{name: recorded[name] for name in names})
     class_names = tuple(recorded["class_names"])
     run = build(settings, num_classes=len(class_names))
-    state, _ = checkpoint.restore(workdir / "checkpoints" / which, _fresh(settings, run))
+    template = jax.eval_shape(lambda: _fresh(settings, run))
+    state, _ = checkpoint.restore(workdir / "checkpoints" / which, template)
     return Trained(settings, run, state, class_names)
 
 
-def picture(workdir: Path, trained: Trained, dataset: Dataset, out: Path) -> dict[str, Any]:
-    """Evaluate a loaded run and write its weights and pictures.
+def picture(
+    workdir: Path,
+    trained: Trained,
+    dataset: Dataset,
+    out: Path,
+    *,
+    eval_batch_size: int = 500,
+    workers: int = 0,
+) -> dict[str, Any]:
+    """Evaluate a loaded run on a data set's test split and picture the result.
 
     Writes `evaluation.json` and, where Matplotlib is installed, `curves.png`, `confusion.png` and
     `mistakes.png` into `out`.
+
+    Args:
+        workdir: the run folder.
+        trained: what `load` returned for it.
+        dataset: has the run's classes.
+        out: folder to write to.
+        eval_batch_size: examples a step.
+        workers: worker processes that decode files.
 
     Returns:
         What `jaxcnn.evaluate.evaluate` returns, and `class_accuracy` (K,), NaN for a class without
         examples.
     """
-    result = evaluate(trained.run.eval_step, trained.state, dataset.test, 500)
+    step, state = trained.run.eval_step, trained.state
+    result = evaluate(step, state, dataset.test, eval_batch_size, workers=workers)
     matrix = confusion(result["labels"], result["predictions"], len(trained.class_names))
     with np.errstate(invalid="ignore"):
         result["class_accuracy"] = np.diag(matrix) / matrix.sum(axis=1)

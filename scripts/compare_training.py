@@ -49,9 +49,7 @@ def main(
     if epochs < 1:
         raise ValueError(f"--epochs must be at least 1, got {epochs}")
     shape = models.input_shape(settings.network)
-    dataset = data.load(
-        data_source or settings.data, shape, cache_dir=cache_dir, tfds_dir=tfds_dir
-    )
+    dataset = data.load(data_source or settings.data, shape, cache_dir=cache_dir, tfds_dir=tfds_dir)
     losses = {}
     for dtype in dtypes:
         losses |= _train(settings, dataset, epochs, dtype, seed)

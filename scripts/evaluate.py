@@ -22,6 +22,8 @@ def main(
     data_source: Annotated[str | None, tyro.conf.arg(name="data")] = None,
     checkpoint: Literal["best", "latest"] = "best",
     out: Path | None = None,
+    eval_batch_size: int = 500,
+    workers: int = 0,
     cache_dir: Path | None = None,
     tfds_dir: Path | None = None,
 ) -> None:
@@ -32,6 +34,8 @@ def main(
         data_source: data source by name or as KIND:PATH; by default the run's own.
         checkpoint: which of the run's checkpoints.
         out: folder for the pictures; by default the run folder, with --data RUN/evaluation.
+        eval_batch_size: examples a step.
+        workers: processes that decode image files, where the data are streamed.
         cache_dir: where decoded images are kept; by default the user's cache folder.
         tfds_dir: TFDS's data folder; by default $TFDS_DATA_DIR or ~/tensorflow_datasets.
     """
@@ -52,7 +56,9 @@ def main(
             f"the run was trained on {', '.join(trained.class_names)}"
         )
     out = out or (workdir / "evaluation" if data_source else workdir)
-    result = runs.picture(workdir, trained, dataset, out)
+    result = runs.picture(
+        workdir, trained, dataset, out, eval_batch_size=eval_batch_size, workers=workers
+    )
     width = max(map(len, trained.class_names))
     for name, accuracy in zip(trained.class_names, result["class_accuracy"], strict=True):
         print(f"{name:{width}}  {100 * accuracy:6.2f} %")

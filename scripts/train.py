@@ -102,22 +102,22 @@ def main() -> None:
 
 
 def _train_one(settings: Settings, dataset: data.Dataset, folder: Path, options: Options) -> float:
+    evaluation = {"eval_batch_size": options.eval_batch_size, "workers": options.workers}
     result = runs.train(
         settings,
         dataset,
         folder,
         # With several seeds some may not have been started when the command was interrupted.
         resume=options.resume and (options.seeds == 1 or (folder / "config.json").exists()),
-        eval_batch_size=options.eval_batch_size,
+        **evaluation,
         log_every=options.log_every,
         checkpoint_every=options.checkpoint_every,
-        workers=options.workers,
     )
     if result["interrupted"]:
         log.say(f"stopped at step {result['step']}, saved in {folder}; continue with --resume")
         raise KeyboardInterrupt
     best = runs.load(folder)
-    runs.picture(folder, best, dataset, folder)
+    runs.picture(folder, best, dataset, folder, **evaluation)
     runs.export(folder, best)
     log.say(
         f"{settings.network}, seed {settings.seed}: test accuracy "

@@ -4,6 +4,7 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 from jax import lax
 
@@ -39,7 +40,7 @@ def max_pool2d(
     if any(pads):
         around = ((0, 0), (pads[0], pads[0]), (pads[1], pads[1]), (0, 0))
         images = jnp.pad(images, around, constant_values=-jnp.inf)
-    return _max_pool(images, kernel, step)
+    return _max_pool(images, kernel, step, pads)
 
 
 class MaxPool2d(nn.Module):
@@ -58,12 +59,12 @@ class MaxPool2d(nn.Module):
 # XLA's own gradient of a max pool (select_and_scatter) takes 46 ms on a CPU where PyTorch takes 2.6
 # ((64, 28, 28, 64), 3x3, stride 2). Keeping each maximum's place in its window and adding k*k
 # interior-padded selections takes as long as PyTorch, and fixes who wins a tie.
-@partial(jax.custom_vjp, nondiff_argnums=(1, 2))
-def _max_pool(images, kernel, stride):
-    return _max_pool_forward(images, kernel, stride)[0]
+@partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3))
+def _max_pool(images, kernel, stride, pads):
+    return _max_pool_forward(images, kernel, stride, pads)[0]
 
 
-def _max_pool_forward(images, kernel, stride):
+def _max_pool_forward(images, kernel, stride, pads):
     height, width = output_size("max_pool2d", images.shape[1:3], kernel, stride)
     place_type = jnp.int8 if kernel[0] * kernel[1] <= 128 else jnp.int32
     best = place = None
@@ -72,7 +73,11 @@ def _max_pool_forward(images, kernel, stride):
         end = (i + (height - 1) * stride[0] + 1, j + (width - 1) * stride[1] + 1)
         value = images[:, i : end[0] : stride[0], j : end[1] : stride[1]]
         if best is None or place is None:
-            best, place = value, jnp.zeros(value.shape, place_type)
+            # The first tap inside the image: it wins a window of minus infinities, not the padding.
+            row = np.maximum(pads[0] - stride[0] * np.arange(height), 0)[:, None, None]
+            column = np.maximum(pads[1] - stride[1] * np.arange(width), 0)[:, None]
+            first = jnp.asarray(row * kernel[1] + column, place_type)
+            best, place = value, jnp.broadcast_to(first, value.shape)
         else:
             better = (value > best) | jnp.isnan(value)
             best = jnp.where(better, value, best)
@@ -80,7 +85,8 @@ def _max_pool_forward(images, kernel, stride):
     return best, (place, images.shape)
 
 
-def _max_pool_backward(kernel, stride, saved, gradient):
+def _max_pool_backward(kernel, stride, pads, saved, gradient):
+    del pads  # the places count from the padded corner
     place, (_, rows, columns, _) = saved
     height, width = gradient.shape[1:3]
     zero = jnp.zeros((), gradient.dtype)

@@ -1,0 +1,281 @@
+"""One pair of networks with the same weights: a torch module, a Flax module, batches of images.
+
+All random values are drawn in float32 and then cast, so the float64 and the float32 pair of one
+seed hold the same numbers and their results differ by rounding alone.
+"""
+
+import copy
+import inspect
+import math
+from collections.abc import Callable, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import numpy as np
+import torch
+from flax import linen
+from torch.nn.modules.dropout import _DropoutNd
+
+import parity.reference
+from jaxcnn import models, train, weights
+
+DTYPES = {"float64": torch.float64, "float32": torch.float32}
+Arrays = dict[str, np.ndarray]
+Sides = tuple[Arrays, Arrays]
+Batches = Callable[[int], tuple[np.ndarray, np.ndarray]]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two networks and what both are fed; no comparison changes it.
+
+    Attributes:
+        name: what tables call it.
+        torch_module: the reference, on the CPU, in `dtype`.
+        flax_module: the network under test; its `__call__` takes images and, maybe, `train`.
+        variables: the torch module's values, converted.
+        batch: i -> images (B, H, W, C) of `dtype` and labels (B,) int32 of the i-th batch.
+        dtype: "float64" or "float32".
+        seed: of everything random, the dropout masks included.
+        logits: whether the output is (B, K), so that a cross-entropy can train it.
+        functional: whether layers without parameters may exist on one side only.
+        uncounted: `num_batches_tracked` entries for which the Flax side has no counterpart.
+    """
+
+    name: str
+    torch_module: torch.nn.Module
+    flax_module: linen.Module
+    variables: dict[str, Any]
+    batch: Batches
+    dtype: str
+    seed: int
+    logits: bool = True
+    functional: bool = False
+    uncounted: frozenset[str] = frozenset()
+
+    def apply(self, variables: Mapping[str, Any], images: jax.Array, *, train: bool, **options):
+        """Call `flax_module.apply`, with `train` where the module takes it."""
+        if _takes_train(self.flax_module):
+            options["train"] = train
+        return self.flax_module.apply(variables, images, **options)
+
+    def twin(self, *, train: bool, step: int = 0) -> torch.nn.Module:
+        """Return a copy of the torch module in a mode, its dropouts under step `step`'s masks."""
+        module = copy.deepcopy(self.torch_module).train(train)
+        if train:
+            self.share_masks(module, step)
+        return module
+
+    def dropout_key(self, step: int = 0) -> jax.Array:
+        """Return the dropout key that `jaxcnn.train` uses in a step of the run `self.key()`."""
+        return train.step_keys(self.key(), step)[1]
+
+    def key(self) -> jax.Array:
+        """Return the key of the pair's training run."""
+        return jax.random.key(self.seed)
+
+    def share_masks(self, module: torch.nn.Module, step: int) -> None:
+        """Make a torch module's dropouts drop what the Flax side drops in a step.
+
+        Raises:
+            ValueError: a dropout without a mask of the same name on the Flax side.
+        """
+        dropouts = {n: m for n, m in module.named_modules() if isinstance(m, _DropoutNd)}
+        dropouts = {name: dropout for name, dropout in dropouts.items() if 0 < dropout.p < 1}
+        if not dropouts:
+            return
+        with precision(self.dtype):
+            _, updated = self.apply(
+                self.variables,
+                jax.numpy.asarray(self.batch(step)[0]),
+                train=True,
+                rngs={"dropout": self.dropout_key(step)},
+                mutable=["dropout_masks", "batch_stats"],
+            )
+        masks = named(updated.get("dropout_masks", {}), "mask")
+        for name, dropout in dropouts.items():
+            if name not in masks:
+                raise ValueError(
+                    f"dropout {name!r} of {self.name} has no mask on the Flax side (found: "
+                    f"{sorted(masks)}); masks come from jaxcnn.layers.Dropout of the same name"
+                )
+            # The instance's own `forward`, so that hooks on the module still see its output.
+            dropout.forward = partial(_masked, iter(masks[name]), dropout.p)
+
+
+def pair(
+    name: str,
+    *,
+    seed: int = 0,
+    batch_size: int = 4,
+    dtype: str = "float64",
+    num_classes: int = 10,
+) -> Pair:
+    """Build the pair of a network of `jaxcnn.models` and its twin.
+
+    Raises:
+        ValueError: no network or no twin of this name.
+    """
+    flax_module = models.create(name, num_classes=num_classes)
+    torch_module = parity.reference.create(name, num_classes)
+    return make_pair(
+        torch_module,
+        flax_module,
+        models.input_shape(name),
+        name=name,
+        seed=seed,
+        batch_size=batch_size,
+        dtype=dtype,
+    )
+
+
+def make_pair(
+    torch_module: torch.nn.Module,
+    flax_module: linen.Module,
+    input_shape: tuple[int, int, int],
+    *,
+    name: str | None = None,
+    seed: int = 0,
+    batch_size: int = 4,
+    dtype: str = "float64",
+    batches: Batches | None = None,
+    randomised: bool = True,
+    functional: bool = False,
+) -> Pair:
+    """Build a pair from any torch module and Flax module whose layers have the same names.
+
+    Args:
+        torch_module: takes (B, C, H, W) and returns one tensor; it is copied, never changed.
+        flax_module: takes (B, H, W, C) and, if it has one, the keyword `train`. A parameter path
+            joined with dots is the torch module's key (see `jaxcnn.weights`).
+        input_shape: (H, W, C) of one image.
+        name: what tables call the pair, default the torch class' name.
+        seed: of everything random.
+        batch_size: images a batch, of the random batches.
+        dtype: "float64" or "float32".
+        batches: the user's own batches (see `Pair.batch`) in place of random ones.
+        randomised: False keeps the torch module's weights and statistics as they are.
+        functional: True lets layers without parameters exist on one side only, for Flax code that
+            calls `nn.relu` as a function where PyTorch has a module.
+
+    Raises:
+        ValueError: unknown dtype, or parameters that differ in names or shapes (all are listed).
+    """
+    if dtype not in DTYPES:
+        raise ValueError(f"dtype must be float64 or float32, got {dtype!r}")
+    module = copy.deepcopy(torch_module)
+    if randomised:
+        randomise(module, seed)
+    module = module.to("cpu", DTYPES[dtype])
+    options = {"train": False} if _takes_train(flax_module) else {}
+    with precision(dtype):
+        images = jax.ShapeDtypeStruct((batch_size, *input_shape), dtype)
+        template = jax.eval_shape(partial(flax_module.init, **options), jax.random.key(0), images)
+        known = weights.to_torch(jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), template))
+        state_dict = module.state_dict()
+        # Flax's own BatchNorm counts no batches: another interface, but no other values.
+        uncounted = {k for k in state_dict if k.endswith("num_batches_tracked") and k not in known}
+        variables = weights.from_torch(
+            {key: value for key, value in state_dict.items() if key not in uncounted}, template
+        )
+        out = jax.eval_shape(partial(flax_module.apply, **options), variables, images)
+    return Pair(
+        name=name or type(torch_module).__name__,
+        torch_module=module,
+        flax_module=flax_module,
+        variables=variables,
+        batch=batches or partial(_random_batch, images.shape, out.shape[-1], dtype, seed),
+        dtype=dtype,
+        seed=seed,
+        logits=len(out.shape) == 2,
+        functional=functional,
+        uncounted=frozenset(uncounted),
+    )
+
+
+def randomise(module: torch.nn.Module, seed: int) -> None:
+    """Draw every parameter and statistic of a torch module, in place, far from the initial ones.
+
+    Zeros and ones hide mistakes: a fresh batch norm is nearly the identity, whatever its eps, its
+    momentum and the order of its operations. Weights get PyTorch's fan-in and the gain 2 of
+    He et al., so that the signal survives any depth; vectors named `weight` (norms' scales) lie in
+    0.5 to 1.5, a quarter of them negative; biases and running means are normal; running variances
+    lie in 0.5 to 2.5; batch counters in 1 to 20.
+    """
+    rng = np.random.default_rng(seed)
+    for key, tensor in module.state_dict().items():
+        shape, leaf = tuple(tensor.shape), key.rsplit(".", 1)[-1]
+        if not tensor.is_floating_point():
+            value = rng.integers(1, 20, shape)
+        elif leaf == "running_var":
+            value = rng.uniform(0.5, 2.5, shape)
+        elif len(shape) > 1:
+            value = rng.normal(0, math.sqrt(2 / math.prod(shape[1:])), shape)
+        elif leaf == "weight":
+            value = rng.uniform(0.5, 1.5, shape) * rng.choice([1, 1, 1, -1], shape)
+        else:
+            value = rng.normal(0, 0.2, shape)
+        # copy_ rounds to the module's dtype; a float64 module gets float32's values too.
+        drawn = torch.as_tensor(value)
+        tensor.copy_(drawn.float() if drawn.is_floating_point() else drawn)
+
+
+@contextmanager
+def precision(dtype: str):
+    """Compute in one dtype throughout: JAX's x64 mode for float64 only, and no TF32 on a GPU."""
+    with jax.enable_x64(dtype == "float64"), jax.default_matmul_precision("highest"):
+        yield
+
+
+def compiled(function: Callable) -> Callable:
+    """Compile a function that runs once or ten times: quickly, not for speed.
+
+    LLVM's optimisation takes longer than all the rest of a comparison; the real train step, which
+    `parity.trajectory` runs, is compiled with it.
+    """
+    return jax.jit(function, compiler_options={"xla_backend_optimization_level": 0})
+
+
+def named(tree: Mapping[str, Any], leaf: str) -> dict[str, tuple]:
+    """Return module path joined with dots -> what the modules stored under `leaf`, as tuples."""
+    found = {}
+    for name, value in tree.items():
+        if name == leaf:
+            found[""] = value
+        elif isinstance(value, Mapping):
+            for path, stored in named(value, leaf).items():
+                found[f"{name}.{path}" if path else name] = stored
+    return found
+
+
+def to_nchw(array: Any) -> np.ndarray:
+    """Return an array as NumPy's, a 4-d one turned from NHWC into PyTorch's NCHW."""
+    array = np.asarray(array)
+    return np.ascontiguousarray(array.transpose(0, 3, 1, 2)) if array.ndim == 4 else array
+
+
+def arrays(tensors: Mapping[str, torch.Tensor], pair: Pair) -> Arrays:
+    """Return copies of a torch module's parameters or buffers, less `pair.uncounted`."""
+    return {
+        name: tensor.detach().numpy().copy()
+        for name, tensor in tensors.items()
+        if name not in pair.uncounted
+    }
+
+
+def _takes_train(flax_module: linen.Module) -> bool:
+    return "train" in inspect.signature(type(flax_module).__call__).parameters
+
+
+def _random_batch(shape, classes: int, dtype: str, seed: int, i: int):
+    rng = np.random.default_rng((seed, i))
+    images = rng.normal(0.2, 1, shape).astype(np.float32).astype(dtype)
+    return images, rng.integers(0, classes, shape[0]).astype(np.int32)
+
+
+def _masked(masks, p: float, x: torch.Tensor) -> torch.Tensor:
+    mask = torch.from_numpy(to_nchw(next(masks)).copy())
+    return x * mask / (1 - p)

@@ -1,0 +1,107 @@
+"""Compare networks with their PyTorch twins, or a pair of one's own, and print the errors.
+
+    python scripts/parity.py                          every network, float64 and float32
+    python scripts/parity.py cnn_mnist --format json --out parity.json
+    python scripts/parity.py --pair my_module:my_pair
+
+Exit status 1 if a float64 error exceeds its budget.
+"""
+
+import importlib
+import os
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+from _cli import run
+
+# The script's own folder holds a file of the package's name, this one.
+sys.path[:] = [p for p in sys.path if Path(p or ".").resolve() != Path(__file__).resolve().parent]
+
+from jaxcnn import models  # noqa: E402
+from parity import harness, report  # noqa: E402
+
+
+def main(
+    networks: Annotated[tuple[str, ...], tyro.conf.Positional] = (),
+    /,
+    dtype: Literal["float64", "float32", "both"] = "both",
+    format: Literal["text", "markdown", "json"] = "text",
+    out: Path | None = None,
+    pair: str | None = None,
+    functional: bool = False,
+    where: bool = False,
+    seed: int = 0,
+    batch_size: int = 4,
+) -> None:
+    """Compare networks with their PyTorch twins to the full depth.
+
+    Args:
+        networks: names (see jaxcnn.models.names()); all of them if none is given.
+        dtype: what to compare in; float32 errors stand beside PyTorch's own rounding.
+        format: of the table.
+        out: file to write the table to, in place of standard output.
+        pair: module:function that returns (torch module, Flax module, (H, W, C)); compared in
+            place of the project's networks. The current directory is searched for the module.
+        functional: with --pair, let layers without parameters exist on one side only.
+        where: also say at which layer, parameter and step the sides part first.
+        seed: of weights, images and dropout masks.
+        batch_size: images a batch.
+    """
+    if pair is not None and networks:
+        raise ValueError("give either networks or --pair, not both")
+    options = {"seed": seed, "batch_size": batch_size}
+    if pair is None:
+        unknown = sorted(set(networks) - set(models.names()))
+        if unknown:
+            known = ", ".join(models.names())
+            raise ValueError(f"unknown network {', '.join(unknown)}; known: {known}")
+        makes = [partial(_named, name, **options) for name in networks or models.names()]
+    else:
+        makes = [_own(pair, functional=functional, **options)]
+    dtypes = ("float64", "float32") if dtype == "both" else (dtype,)
+    table = [row for make in makes for row in report.rows(make, dtypes)]
+
+    text = {
+        "text": report.as_text,
+        "markdown": report.as_markdown,
+        "json": partial(report.as_json, **options),
+    }[format](table)
+    if out is None:
+        print(text)
+    else:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(text + "\n", encoding="utf-8")
+    if where:
+        for make in makes:
+            double = make("float64")
+            print(f"\n{double.name}\n{report.first_divergence(double)}", file=sys.stderr)
+    if not all(row.passed for row in table):
+        sys.exit(1)
+
+
+def _named(name: str, dtype: str, **options) -> harness.Pair:
+    return harness.pair(name, dtype=dtype, **options)
+
+
+def _own(path: str, **options):
+    """Import module:function and return dtype -> pair."""
+    module_name, colon, function_name = path.partition(":")
+    if not (module_name and colon and function_name):
+        raise ValueError(f"--pair must be module:function, got {path!r}")
+    sys.path.insert(0, os.getcwd())
+    function = getattr(importlib.import_module(module_name), function_name, None)
+    if not callable(function):
+        raise ValueError(f"--pair: {module_name} has no function {function_name!r}")
+    torch_module, flax_module, input_shape = function()
+
+    def make(dtype: str) -> harness.Pair:
+        return harness.make_pair(torch_module, flax_module, input_shape, dtype=dtype, **options)
+
+    return make
+
+
+if __name__ == "__main__":
+    run(main)

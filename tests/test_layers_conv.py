@@ -1,0 +1,176 @@
+"""Convolutions against `torch.nn.functional.conv2d` over a grid of arguments, in both forms."""
+
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+from torch.nn.functional import conv2d as torch_conv2d
+
+from jaxcnn.layers import Conv2d, conv, conv2d
+from parity.errors import assert_close
+from parity.functions import compare
+
+RTOL = {"float64": 1e-12, "float32": 1e-5}
+
+# (batch, in, height, width), (out, kh, kw), arguments
+GRID = [
+    ((2, 3, 7, 7), (4, 3, 3), {}),
+    ((2, 3, 8, 11), (4, 3, 3), {"padding": 1}),
+    ((1, 1, 5, 9), (1, 1, 1), {}),
+    ((1, 1, 28, 28), (2, 5, 5), {"padding": 2}),
+    ((2, 2, 9, 6), (3, 3, 2), {"stride": 2}),
+    ((2, 2, 9, 6), (3, 2, 3), {"stride": (1, 3), "padding": (2, 0)}),
+    ((2, 2, 10, 13), (3, 7, 7), {"stride": 2}),
+    ((2, 2, 10, 13), (3, 7, 7), {"stride": 2, "padding": 3}),
+    ((1, 3, 11, 12), (2, 3, 3), {"dilation": 2}),
+    ((1, 3, 11, 12), (2, 3, 2), {"dilation": (1, 4), "padding": (3, 1), "stride": (3, 2)}),
+    ((2, 2, 6, 7), (3, 3, 3), {"padding": "same"}),
+    ((2, 2, 6, 7), (3, 2, 4), {"padding": "same"}),
+    ((2, 2, 9, 7), (3, 4, 2), {"padding": "same", "dilation": (1, 3)}),
+    ((2, 2, 6, 7), (3, 3, 5), {"padding": "valid"}),
+    ((3, 5, 2, 2), (4, 3, 3), {"padding": 1}),  # the image is smaller than the kernel
+    ((1, 2, 1, 1), (3, 5, 3), {"padding": (2, 1)}),
+    ((2, 2, 4, 5), (3, 4, 5), {}),  # one output pixel
+    ((2, 2, 4, 5), (3, 1, 1), {"stride": 3, "padding": 2}),  # padding larger than the kernel
+    ((2, 2, 5, 4), (3, 2, 2), {"stride": 5}),  # stride larger than the kernel
+]
+GROUPED = [
+    ((2, 4, 7, 6), (6, 3, 3), {"groups": 2, "padding": 1}),
+    ((2, 4, 7, 6), (4, 3, 2), {"groups": 4, "stride": 2}),
+    ((2, 3, 7, 6), (9, 3, 3), {"groups": 3, "dilation": 2, "padding": "same"}),
+]
+
+
+def arguments(images, kernel, dtype, groups=1, bias=True, **_):
+    rng = np.random.default_rng(0)
+    values = {
+        "x": rng.normal(0.3, 1, images),
+        "weight": rng.normal(size=(kernel[0], images[1] // groups, *kernel[1:])),
+        "bias": rng.normal(size=kernel[0]),
+    }
+    return {n: v.astype(dtype) for n, v in values.items() if bias or n != "bias"}
+
+
+def check(images, kernel, options, dtype, bias=True):
+    def ours(x, weight, bias=None):
+        return conv2d(x, weight, bias, **options)
+
+    def theirs(x, weight, bias=None):
+        return torch_conv2d(x, weight, bias, **options)
+
+    got, want = compare(ours, theirs, arguments(images, kernel, dtype, bias=bias, **options))
+    assert_close(got, want, rtol=RTOL[dtype])
+
+
+# PyTorch says so where the odd zero of 'same' costs it a copy.
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("form", ["_convolution", "_matrix_product"])
+@pytest.mark.parametrize(("images", "kernel", "options"), GRID)
+def test_both_forms(images, kernel, options, form, dtype, monkeypatch):
+    monkeypatch.setattr(conv, "_form", lambda *_: getattr(conv, form))
+    check(images, kernel, options, dtype)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize(("images", "kernel", "options"), [*GROUPED, GRID[1], GRID[14]])
+def test_the_form_chosen(images, kernel, options, dtype):
+    check(images, kernel, options, dtype)
+    check(images, kernel, options, dtype, bias=False)
+
+
+def test_choice_of_form():
+    def form(dtype, images, kernel, groups=1):
+        arrays = (jax.ShapeDtypeStruct(shape, dtype) for shape in (images, kernel))
+        return conv._form(*arrays, groups).__name__
+
+    assert form("float64", (1, 9, 9, 4), (3, 3, 4, 2)) == "_matrix_product"
+    assert form("float32", (1, 9, 9, 4), (3, 3, 4, 2)) == "_convolution"
+    assert form("float32", (1, 2, 9, 4), (3, 3, 4, 2)) == "_matrix_product"
+    assert form("float64", (1, 2, 9, 4), (3, 3, 2, 2), 2) == "_convolution"
+
+
+@pytest.mark.parametrize("form", ["_convolution", "_matrix_product"])
+def test_vmap_over_seeds_and_over_kernels(form, float64, monkeypatch):
+    monkeypatch.setattr(conv, "_form", lambda *_: getattr(conv, form))
+    rng = np.random.default_rng(0)
+    images = jnp.asarray(rng.normal(size=(3, 2, 6, 7, 2)))
+    kernels = jnp.asarray(rng.normal(size=(3, 3, 2, 2, 4)))
+    mapped = jax.jit(jax.vmap(lambda x, k: conv2d(x, k, stride=2, padding=1)))(images, kernels)
+    for i in range(3):
+        one = conv2d(images[i], kernels[i], stride=2, padding=1)
+        np.testing.assert_allclose(mapped[i], one, rtol=1e-12, atol=1e-13)
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_initial_values_are_distributed_as_pytorchs(groups):
+    layer = Conv2d(64, (3, 5), groups=groups, name="conv")
+    params = layer.init(jax.random.key(1), jnp.zeros((1, 8, 8, 16)))["params"]
+    assert params["kernel"].shape == (3, 5, 16 // groups, 64)
+    biases = [
+        layer.init(key, jnp.zeros((1, 8, 8, 16)))["params"]["bias"]
+        for key in jax.random.split(jax.random.key(2), 20)
+    ]
+    torch.manual_seed(0)
+    twin = torch.nn.Conv2d(16, 64, (3, 5), groups=groups).requires_grad_(False)
+    bound = 1 / np.sqrt(16 // groups * 15)
+    assert_uniform(params["kernel"], bound)
+    assert_uniform(np.stack(biases), bound)
+    assert_uniform(twin.weight.numpy(), bound)
+    assert float(twin.bias.abs().max()) <= bound
+    assert not np.array_equal(biases[0], biases[1])
+    assert params["kernel"].std() == pytest.approx(twin.weight.std().item(), rel=0.05)
+
+
+def assert_uniform(values, bound):
+    """Assert U(-bound, bound) by the Kolmogorov-Smirnov distance (false alarm: 1 in 10,000)."""
+    ordered = np.sort(np.asarray(values, np.float64).ravel())
+    assert np.abs(ordered).max() <= bound * (1 + 1e-6)
+    share = (ordered + bound) / (2 * bound)
+    expected = (np.arange(ordered.size) + 0.5) / ordered.size
+    assert np.abs(share - expected).max() < 2.2 / np.sqrt(ordered.size)
+    assert ordered.mean() == pytest.approx(0, abs=4 * bound / np.sqrt(3 * ordered.size))
+    assert ordered.var() == pytest.approx(bound**2 / 3, rel=4 / np.sqrt(ordered.size))
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_parameters_take_the_images_dtype(dtype, float64):
+    layer = Conv2d(2, 3)
+    images = jnp.ones((1, 5, 5, 1), dtype)
+    out, variables = layer.init_with_output(jax.random.key(0), images)
+    assert {leaf.dtype.name for leaf in jax.tree.leaves((out, variables))} == {dtype}
+    assert set(Conv2d(2, 3, bias=False).init(jax.random.key(0), images)["params"]) == {"kernel"}
+
+
+@pytest.mark.parametrize(
+    ("images", "kernel", "options", "message"),
+    [
+        ((5, 5, 2), (3, 3, 2, 4), {}, "conv2d: images must be (B, H, W, C), got shape (5, 5, 2)"),
+        ((1, 5, 5, 2), (3, 3, 2), {}, "conv2d: kernel must be (kh, kw, in / groups, out)"),
+        ((1, 5, 5, 3), (3, 3, 2, 4), {}, "images have 3 channels, but kernel (3, 3, 2, 4)"),
+        ((1, 5, 5, 3), (3, 3, 1, 4), {"groups": 2}, "groups=2 must divide both the 3 input"),
+        ((1, 5, 5, 2), (3, 3, 2, 4), {"groups": 0}, "groups=0"),
+        ((1, 5, 5, 2), (3, 3, 2, 4), {"stride": 0}, "conv2d: stride must be an int or a pair"),
+        ((1, 5, 5, 2), (3, 3, 2, 4), {"stride": (1, 2, 3)}, "got (1, 2, 3)"),
+        ((1, 5, 5, 2), (3, 3, 2, 4), {"dilation": -1}, "conv2d: dilation must be"),
+        ((1, 5, 5, 2), (3, 3, 2, 4), {"padding": -1}, "conv2d: padding must be"),
+        ((1, 5, 5, 2), (3, 3, 2, 4), {"padding": "full"}, "'same' or 'valid', got 'full'"),
+        ((1, 5, 5, 2), (3, 3, 2, 4), {"padding": "same", "stride": 2}, "stride (2, 2)"),
+        ((1, 4, 5, 2), (3, 3, 2, 4), {"dilation": 2}, "kernel (5, 5) (dilation included)"),
+    ],
+)
+def test_errors_name_layer_argument_and_value(images, kernel, options, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        conv2d(jnp.zeros(images), jnp.zeros(kernel), **options)
+
+
+def test_module_errors_name_the_module():
+    with pytest.raises(ValueError, match="Conv2d 'stem': images must be"):
+        Conv2d(2, 3, name="stem").init(jax.random.key(0), jnp.zeros((5, 5, 1)))
+    with pytest.raises(ValueError, match="Conv2d 'stem': kernel_size must be .* got 0"):
+        Conv2d(2, 0, name="stem").init(jax.random.key(0), jnp.zeros((1, 5, 5, 1)))
+    with pytest.raises(ValueError, match="Conv2d 'stem': groups=2"):
+        Conv2d(3, 1, groups=2, name="stem").init(jax.random.key(0), jnp.zeros((1, 5, 5, 2)))

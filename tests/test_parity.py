@@ -1,0 +1,132 @@
+"""Every network against its twin, found by name, in every way the harness can compare."""
+
+from functools import partial
+
+import jax
+import numpy as np
+import pytest
+import torch
+
+import parity.reference
+from jaxcnn import models, weights
+from jaxcnn.models.vgg import VGGStack
+from parity import harness, report
+from parity.pair import precision
+from parity.reference.vgg import cifar_stack
+
+PARAMETERS = {
+    "mlp_mnist": 397_510,
+    "cnn_mnist": 29_034,
+    "alexnet_cifar": 576_778,
+    "vgg_cifar": 9_272_790,
+}
+CASES = [(name, comparison) for name in models.names() for comparison in harness.COMPARISONS]
+
+
+def test_every_network_has_a_twin_and_every_twin_a_network():
+    assert parity.reference.names() == models.names()
+
+
+@pytest.mark.parametrize(("name", "comparison"), CASES)
+def test_float64(name, comparison):
+    pair = harness.pair(name, batch_size=2)
+    compare, budget, applies = harness.COMPARISONS[comparison]
+    if applies(pair):
+        harness.assert_close(*compare(pair), rtol=budget)
+    else:
+        # Only statistics may be missing, and only from both sides.
+        assert compare is not harness.trajectory
+        assert compare(pair) == ({}, {})
+        assert not any(isinstance(m, torch.nn.BatchNorm2d) for m in pair.torch_module.modules())
+
+
+@pytest.mark.parametrize("name", models.names())
+@pytest.mark.parametrize("comparison", ["output, training", "gradients, training"])
+def test_float32_errors_are_rounding(name, comparison):
+    compare = harness.COMPARISONS[comparison].compare
+    got, want = compare(harness.pair(name, dtype="float32"))
+    _, exact = compare(harness.pair(name))
+    harness.assert_close(got, want, rtol=1e-3)
+    rounding = harness.errors(want, exact)
+    for array, error in harness.errors(got, want).items():
+        # Ten times what float32 costs PyTorch itself; below 1e-5 the luck of single bits decides.
+        assert error <= max(10 * rounding[array], 1e-5), array
+
+
+@pytest.mark.parametrize("name", models.names())
+def test_activations_hold_every_layer_of_the_twin(name):
+    pair = harness.pair(name)
+    got, _ = harness.activations(pair, train=True)
+    layers = [n for n, m in pair.torch_module.named_modules() if not list(m.children())]
+    assert set(layers) <= set(got)
+    assert harness.OUTPUT in got
+    assert not pair.uncounted
+
+
+@pytest.mark.parametrize("name", models.names())
+def test_logits_follow_num_classes_and_batch_size(name):
+    pair = harness.pair(name, num_classes=7, batch_size=2, seed=3)
+    got, want = harness.outputs(pair, train=False)
+    assert got["output"].shape == (2, 7)
+    harness.assert_close(got, want, rtol=1e-12)
+
+
+@pytest.mark.parametrize("name", models.names())
+def test_parameters_are_as_many_as_the_twin_has(name):
+    twin = parity.reference.create(name)
+    assert parameter_count(name) == sum(p.numel() for p in twin.parameters())
+
+
+@pytest.mark.parametrize(("name", "count"), PARAMETERS.items())
+def test_documented_parameter_counts(name, count):
+    assert parameter_count(name) == count
+
+
+def parameter_count(name):
+    model = models.create(name)
+    images = jax.ShapeDtypeStruct((1, *models.input_shape(name)), "float32")
+    init = partial(model.init, train=False)
+    shapes = jax.eval_shape(init, jax.random.key(0), images)
+    return sum(leaf.size for leaf in jax.tree.leaves(shapes["params"]))
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("name", models.names())
+def test_weights_survive_the_way_through_torch(name, dtype):
+    pair = harness.pair(name, dtype=dtype)
+    with precision(dtype):
+        state_dict = weights.to_torch(pair.variables)
+        twin = parity.reference.create(name).to(getattr(torch, dtype))
+        tensors = {key: torch.from_numpy(value) for key, value in state_dict.items()}
+        twin.load_state_dict(tensors, strict=True)
+        for key, value in pair.torch_module.state_dict().items():
+            assert state_dict[key].dtype == value.numpy().dtype
+            np.testing.assert_array_equal(state_dict[key], value.numpy(), strict=True)
+        back = weights.from_torch(twin.state_dict(), pair.variables)
+        assert jax.tree.structure(back) == jax.tree.structure(pair.variables)
+        for got, want in zip(jax.tree.leaves(back), jax.tree.leaves(pair.variables), strict=True):
+            assert got.dtype == want.dtype
+            np.testing.assert_array_equal(got, want, strict=True)
+
+
+def test_vgg_feature_stack_on_the_documented_size():
+    pair = harness.make_pair(cifar_stack(), VGGStack(), (256, 256, 3), batch_size=1)
+    got, want = harness.outputs(pair, train=False)
+    assert want["output"].shape == (1, 512, 8, 8)
+    harness.assert_close(got, want, rtol=1e-12)
+
+
+def test_vgg_feature_stack_on_an_image_that_is_not_square():
+    pair = harness.make_pair(cifar_stack(), VGGStack(), (33, 70, 3), batch_size=2)
+    got, want = harness.activations(pair, train=True)
+    assert want["output"].shape == (2, 512, 1, 2)
+    harness.assert_close(got, want, rtol=1e-12)
+    harness.assert_close(*harness.gradients(pair, train=True), rtol=1e-11)
+    with pytest.raises(ValueError, match="logits"):
+        harness.trajectory(pair)
+
+
+def test_no_part_of_a_network_diverges():
+    found = report.first_divergence(harness.pair("mlp_mnist"), steps=3)
+    assert not found
+    assert str(found).count("no divergence") == 3
