@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from jaxcnn.log import write_atomically
+from jaxcnn.files import write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

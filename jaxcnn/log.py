@@ -13,7 +13,6 @@ import platform
 import shlex
 import subprocess
 import sys
-import threading
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib import metadata
@@ -23,6 +22,7 @@ from typing import Any
 import numpy as np
 
 import jaxcnn
+from jaxcnn.files import write_atomically
 from jaxcnn.progress import progress, say
 
 __all__ = [
@@ -32,37 +32,12 @@ __all__ = [
     "read_metrics",
     "say",
     "truncate_metrics",
-    "write_atomically",
     "write_config",
 ]
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "grain")
 _PACKAGES_IF_THERE = ("jax-cuda12-plugin", "jax-cuda13-plugin", "tensorflow-datasets")
 _NON_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
-
-
-def write_atomically(path: str | os.PathLike, data: bytes) -> None:
-    """Write `data` to `path` whole or not at all, making the folders above it.
-
-    Args:
-        path: the file; one that is there is replaced.
-        data: its new content.
-
-    Raises:
-        OSError: the file cannot be written; an earlier one is left as it was.
-    """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # In the same folder: os.replace is atomic only within one file system.
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def write_config(workdir: str | os.PathLike, settings: Mapping[str, Any]) -> None:

@@ -20,6 +20,7 @@ import numpy as np
 from jaxcnn import checkpoint, log, plot, weights
 from jaxcnn.data import Arrays, Dataset, num_batches, read_image
 from jaxcnn.evaluate import confusion, evaluate, worst_mistakes
+from jaxcnn.files import write_atomically
 from jaxcnn.fit import fit
 from jaxcnn.recipes import Run, Settings, build
 from jaxcnn.train import TrainState, init_state
@@ -103,7 +104,7 @@ def train(
         resume=resume,
     )
     text = json.dumps(result, indent=2)
-    log.write_atomically(workdir / "results.json", f"{text}\n".encode())
+    write_atomically(workdir / "results.json", f"{text}\n".encode())
     return result
 
 
@@ -173,7 +174,7 @@ def picture(
         },
     }
     text = json.dumps(summary, indent=2)
-    log.write_atomically(out / "evaluation.json", f"{text}\n".encode())
+    write_atomically(out / "evaluation.json", f"{text}\n".encode())
     if plot.available():
         title = f"{trained.settings.network} on {dataset.source}"
         if (workdir / "metrics.jsonl").exists():

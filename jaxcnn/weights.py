@@ -7,7 +7,6 @@ exact to the bit.
 """
 
 import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+from jaxcnn.files import atomic_file
 
 _TORCH_NAMES = {
     "kernel": "weight",
@@ -100,20 +101,13 @@ def save(path: str | os.PathLike, variables: Mapping[str, Any]) -> None:
     path = Path(path)
     _check_suffix(path)
     arrays = to_torch(variables)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            if path.suffix == ".npz":
-                np.savez(file, allow_pickle=False, **arrays)
-            else:
-                import safetensors.numpy
+    with atomic_file(path) as file:
+        if path.suffix == ".npz":
+            np.savez(file, allow_pickle=False, **arrays)
+        else:
+            import safetensors.numpy
 
-                file.write(safetensors.numpy.save(arrays))
-        os.replace(name, path)
-    except BaseException:
-        os.unlink(name)
-        raise
+            file.write(safetensors.numpy.save(arrays))
 
 
 def load(path: str | os.PathLike, template: Mapping[str, Any]) -> dict[str, Any]:

@@ -18,6 +18,7 @@ import tyro
 from _cli import run
 
 from jaxcnn import data, log, models, plot
+from jaxcnn.files import write_atomically
 from jaxcnn.recipes import RECIPES, Settings
 from parity import harness, reference
 
@@ -62,7 +63,7 @@ def main(
             f"{torch_loss[-1]:.6f} and {jax_loss[-1]:.6f}"
         )
     text = json.dumps({"recipe": recipe, "data": dataset.source, "seed": seed, "losses": losses})
-    log.write_atomically(out.with_suffix(".json"), f"{text}\n".encode())
+    write_atomically(out.with_suffix(".json"), f"{text}\n".encode())
     title = f"{settings.network}, {epochs} epoch(s), batch {settings.batch_size}"
     plot.loss_comparison(losses, out, title=title)
     log.say(f"written to {out} and {out.with_suffix('.json')}")

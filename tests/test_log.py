@@ -171,13 +171,6 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypat
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_written_files_have_ordinary_rights(tmp_path):
-    mask = os.umask(0)
-    os.umask(mask)
-    log.write_atomically(tmp_path / "a", b"1")
-    assert (tmp_path / "a").stat().st_mode & 0o777 == 0o666 & ~mask
-
-
 def test_config_records_the_start(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["train.py", "a b", "--lr", "0.1"])
     settings = {"lr": 0.1, "out": Path("runs/x"), "sizes": (1, 2), "limit": math.inf, "none": None}

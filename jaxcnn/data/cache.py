@@ -19,6 +19,8 @@ from pathlib import Path
 
 import numpy as np
 
+from jaxcnn.files import atomic_file
+
 _VERSION = 1  # of the files' layout and of how images are decoded
 _UNREADABLE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)
 
@@ -65,17 +67,8 @@ def read_arrays(path: Path, key: str) -> dict[str, np.ndarray] | None:
 def write_arrays(path: Path, key: str, arrays: dict[str, np.ndarray]) -> None:
     """Write arrays to `path`, whole or not at all; where that fails, warn and go on without."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".tmp")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                np.savez(file, fingerprint=np.array(key), **arrays)  # pyright: ignore[reportArgumentType]
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+        with atomic_file(path) as file:
+            np.savez(file, fingerprint=np.array(key), **arrays)  # pyright: ignore[reportArgumentType]
     except OSError as error:
         warnings.warn(
             f"cannot keep decoded images in {path} ({error}); they are decoded again next time. "
