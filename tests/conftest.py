@@ -4,6 +4,8 @@ from pathlib import Path
 import jax
 import pytest
 
+from jaxcnn import canvas
+
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -27,3 +29,11 @@ def data_root() -> Path:
     if not root.is_dir():
         pytest.skip(f"no real data at {root}; set JAXCNN_DATA")
     return root
+
+
+@pytest.fixture
+def figures(monkeypatch):
+    """Collect the figures instead of rendering them, which takes most of a test's time."""
+    made = []
+    monkeypatch.setattr(canvas, "save", lambda figure, path: made.append(figure))
+    return made
