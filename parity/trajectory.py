@@ -46,9 +46,9 @@ def training(
 
     The Flax side is the real train step, optimizer and schedule of `jaxcnn`; the torch side is
     `torch.optim.SGD` under `ExponentialLR`, stepped once in `steps_per_epoch` steps. Both take the
-    same batches in the same order. At the default learning rate the loss falls; where a run blows
-    up (0.01 takes the VGG's loss on batches of two to 1,000), it amplifies rounding without limit
-    and its errors say nothing.
+    same batches in the same order. The default learning rate keeps the loss bounded; where a run
+    blows up (0.01 takes the VGG's loss on batches of two to 1,000), it amplifies rounding without
+    limit and its errors say nothing.
 
     Returns:
         `advance(i)` takes step i (0, 1, ... in order) and returns both sides' losses; `snapshot()`

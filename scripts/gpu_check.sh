@@ -29,7 +29,7 @@ print("devices:", jax.devices())
 if jax.default_backend() != "gpu":
     sys.exit("JAX sees no GPU: install the project's extra cuda12 or cuda13")
 PY
-    timeout 240 "$python" -m pytest -q -p no:cacheprovider --junitxml "$out/tests.xml" \
+    timeout 240 "$python" -m pytest -q -p no:cacheprovider -p no:xdist --junitxml "$out/tests.xml" \
         tests/test_gpu.py tests/test_parity.py tests/test_train.py tests/test_fit.py || status=1
     if [ -d "${JAXCNN_DATA:-}/mnist" ]; then
         recipe mnist-cnn --data "idx:$JAXCNN_DATA/mnist"
