@@ -63,7 +63,7 @@ RECIPES: dict[str, tuple[str, Settings]] = {
     ),
     "mnist-mlp": (
         "mlp_mnist on MNIST",
-        Settings("mlp_mnist", "mnist", 5, 100, 0.1, momentum=0.9),
+        Settings("mlp_mnist", "mnist", 5, 100, 0.01, momentum=0.9),
     ),
     "mnist-cnn": (
         "cnn_mnist on MNIST; documented: 98 % after 5 epochs",

@@ -176,7 +176,8 @@ def picture(
     text = json.dumps(summary, indent=2)
     write_atomically(out / "evaluation.json", f"{text}\n".encode())
     if plot.available():
-        title = f"{trained.settings.network} on {dataset.source}"
+        kind, colon, place = dataset.source.partition(":")
+        title = f"{trained.settings.network} on {kind}{colon}{Path(place).name}"
         if (workdir / "metrics.jsonl").exists():
             plot.curves({workdir.name: log.read_metrics(workdir)}, out / "curves.png", title=title)
         plot.confusion_matrix(matrix, trained.class_names, out / "confusion.png", title=title)

@@ -236,7 +236,8 @@ def compiled(function: Callable) -> Callable:
     LLVM's optimisation takes longer than all the rest of a comparison; the real train step, which
     `parity.trajectory` runs, is compiled with it.
     """
-    return jax.jit(function, compiler_options={"xla_backend_optimization_level": 0})
+    quick = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
+    return jax.jit(function, compiler_options=quick)
 
 
 def named(tree: Mapping[str, Any], leaf: str) -> dict[str, tuple]:

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tensorflow_datasets as tfds
 from PIL import Image
 
 from jaxcnn import data
 from jaxcnn.data import encoded, tfds_sets
 
-tfds = pytest.importorskip("tensorflow_datasets")
 ROOT = Path(__file__).resolve().parents[1]
 
 
