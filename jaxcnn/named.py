@@ -1,8 +1,27 @@
-"""Things built by name with PyTorch's arguments: one lookup and one error for all tables."""
+"""Things by name: the variants that a package's files define, and builders with their arguments."""
 
+import importlib
 import inspect
+import pkgutil
 from collections.abc import Callable, Mapping
+from types import ModuleType
 from typing import Any
+
+
+def variants(package: ModuleType) -> dict[str, Any]:
+    """Return the union of the dicts `VARIANTS` of a package's files: name -> variant.
+
+    Raises:
+        RuntimeError: two files define the same name.
+    """
+    found = {}
+    for info in pkgutil.iter_modules(package.__path__):
+        module = importlib.import_module(f"{package.__name__}.{info.name}")
+        for name, variant in module.VARIANTS.items():
+            if name in found:
+                raise RuntimeError(f"{name!r} is defined twice, again in {module.__file__}")
+            found[name] = variant
+    return found
 
 
 def build(kind: str, table: Mapping[str, Callable], name: str, *values: Any, **arguments) -> Any:

@@ -3,8 +3,9 @@ from pathlib import Path
 
 import jax
 import pytest
+from data_trees import SHAPE, write_tree
 
-from jaxcnn import canvas
+from jaxcnn import canvas, data
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -37,3 +38,19 @@ def figures(monkeypatch):
     made = []
     monkeypatch.setattr(canvas, "save", lambda figure, path: made.append(figure))
     return made
+
+
+@pytest.fixture
+def tree(tmp_path) -> Path:
+    """Write a folder of small images, see `data_trees`."""
+    return write_tree(tmp_path / "tree")
+
+
+@pytest.fixture
+def load(tmp_path):
+    """Return `data.load` of a folder source, with a cache of the test's own."""
+
+    def call(path, **options):
+        return data.load(f"folder:{path}", SHAPE, cache_dir=tmp_path / "cache", **options)
+
+    return call

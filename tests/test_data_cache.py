@@ -5,25 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from data_trees import SHAPE, WANT, contents, pack, write_image, write_tree
+from data_trees import SHAPE, WANT, contents, pack, write_image
 
 from jaxcnn import data
 from jaxcnn.data import cache, encoded, preprocess
-
-
-@pytest.fixture
-def tree(tmp_path) -> Path:
-    return write_tree(tmp_path / "tree")
-
-
-@pytest.fixture
-def load(tmp_path):
-    """Return `data.load` of a folder source, with a cache of the test's own."""
-
-    def call(path, **options):
-        return data.load(f"folder:{path}", SHAPE, cache_dir=tmp_path / "cache", **options)
-
-    return call
 
 
 @pytest.fixture

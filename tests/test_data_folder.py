@@ -12,21 +12,6 @@ from data_trees import SHAPE, WANT, contents, pack, write_image, write_tree
 from jaxcnn import data
 
 
-@pytest.fixture
-def tree(tmp_path) -> Path:
-    return write_tree(tmp_path / "tree")
-
-
-@pytest.fixture
-def load(tmp_path):
-    """Return `data.load` of a folder source, with a cache of the test's own."""
-
-    def call(path, **options):
-        return data.load(f"folder:{path}", SHAPE, cache_dir=tmp_path / "cache", **options)
-
-    return call
-
-
 @pytest.mark.parametrize("test", ["test", "valid", "val"])
 def test_a_tree_with_splits(tree, load, test):
     (tree / "test").rename(tree / test)

@@ -4,23 +4,18 @@ A family is one file of this package with a dict `VARIANTS`: name -> (constructo
 (H, W, C)). A new network is a new entry or a new file; there is no other registry.
 """
 
-import importlib
-import pkgutil
+import sys
 from collections.abc import Callable
 from functools import cache
 
 from flax import linen as nn
 
+from jaxcnn import named
+
 
 @cache
 def _variants() -> dict[str, tuple[Callable[..., nn.Module], tuple[int, int, int]]]:
-    found = {}
-    for module in pkgutil.iter_modules(__path__):
-        for name, variant in importlib.import_module(f"{__name__}.{module.name}").VARIANTS.items():
-            if name in found:
-                raise RuntimeError(f"network {name!r} is defined twice, again in {module.name}.py")
-            found[name] = variant
-    return found
+    return named.variants(sys.modules[__name__])
 
 
 def names() -> list[str]:

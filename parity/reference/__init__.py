@@ -5,23 +5,18 @@ name -> constructor. The twins are plain PyTorch, written from the networks' doc
 from the Flax code, every activation and pool a module of its own so that hooks see it.
 """
 
-import importlib
-import pkgutil
+import sys
 from collections.abc import Callable
 from functools import cache
 
 from torch import nn
 
+from jaxcnn import named
+
 
 @cache
 def _variants() -> dict[str, Callable[..., nn.Module]]:
-    found = {}
-    for module in pkgutil.iter_modules(__path__):
-        for name, variant in importlib.import_module(f"{__name__}.{module.name}").VARIANTS.items():
-            if name in found:
-                raise RuntimeError(f"twin {name!r} is defined twice, again in {module.name}.py")
-            found[name] = variant
-    return found
+    return named.variants(sys.modules[__name__])
 
 
 def names() -> list[str]:
