@@ -64,7 +64,7 @@ def main(
         )
     text = json.dumps({"recipe": recipe, "data": dataset.source, "seed": seed, "losses": losses})
     write_atomically(out.with_suffix(".json"), f"{text}\n".encode())
-    title = f"{settings.network}, {epochs} epoch(s), batch {settings.batch_size}"
+    title = f"{settings.network}, epochs: {epochs}, batch: {settings.batch_size}"
     plot.loss_comparison(losses, out, title=title)
     log.say(f"written to {out} and {out.with_suffix('.json')}")
 
