@@ -7,6 +7,7 @@ continues bit for bit as the uninterrupted one.
 """
 
 import contextlib
+import os
 import signal
 import threading
 import time
@@ -238,7 +239,8 @@ def _stop_signals() -> Iterator[threading.Event]:
         if stop.is_set():
             raise KeyboardInterrupt
         stop.set()
-        log.say("stopping after this step; again to stop at once")
+        # Not through a Python stream: the signal may have come in the midst of a write to it.
+        os.write(2, b"\nstopping after this step; again to stop at once\n")
 
     numbers = (signal.SIGINT, signal.SIGTERM)
     previous = {number: signal.signal(number, on_signal) for number in numbers}
