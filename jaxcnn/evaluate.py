@@ -43,16 +43,16 @@ def evaluate(
     labels = np.concatenate([labels for labels, _, _ in outputs])[mask]
     metrics = {
         name: np.concatenate([metrics[name] for _, _, metrics in outputs])[mask]
-        for name in ("loss", "hits", "probabilities")
+        for name in ("loss", "predictions", "probabilities")
     }
     loss = float(np.mean(metrics["loss"], dtype=np.float64))
     if not np.isfinite(loss):
         raise FloatingPointError(f"evaluation loss is {loss} over {len(labels)} examples")
     return {
         "loss": loss,
-        "accuracy": float(np.mean(metrics["hits"], dtype=np.float64)),
+        "accuracy": float(np.mean(metrics["predictions"] == labels)),
         "labels": labels,
-        "predictions": np.argmax(metrics["probabilities"], axis=1).astype(np.int32),
+        "predictions": metrics["predictions"],
         "probabilities": metrics["probabilities"],
     }
 

@@ -165,7 +165,8 @@ def fit(
                 "accuracy": record["correct"] / record["count"],
             }
             # The speed of what this call did: a resumed epoch counts from where it went on.
-            speed = (step - epoch * epoch_steps - start) * batch_size / seconds
+            examples = min(epoch_steps * batch_size, len(train)) - start * batch_size
+            speed = examples / seconds
             timing = {"seconds": seconds, "images_per_second": speed}
             rate = _rate(schedule, step - 1)
             log.append_metrics(workdir, {"kind": "train", **here, **trained, **timing, **rate})

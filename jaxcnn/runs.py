@@ -73,7 +73,7 @@ def train(
     recorded = asdict(settings) | {"class_names": list(dataset.class_names)}
     if resume:
         _check_same(log.read_config(workdir)["settings"], recorded, workdir)
-    elif checkpoint.saved_step(workdir / "checkpoints/latest") is not None:
+    elif any(_saved(workdir, which) for which in ("latest", "best")):
         raise FileExistsError(
             f"{workdir} already holds a run: continue it with --resume, or name another --workdir"
         )
@@ -83,8 +83,10 @@ def train(
     steps = num_batches(len(dataset.train), settings.batch_size, settings.drop_last)
     run = build(settings, num_classes=len(dataset.class_names), steps_per_epoch=max(steps, 1))
     state = _fresh(settings, run)
-    if resume and checkpoint.saved_step(workdir / "checkpoints/latest") is None:
-        raise FileNotFoundError(f"{workdir}: no checkpoint to resume from; start the run anew")
+    if resume and not _saved(workdir, "latest"):
+        raise FileNotFoundError(
+            f"{workdir}: no checkpoint to resume from; start anew with another --workdir"
+        )
     log.write_config(workdir, recorded)
     result = fit(
         state,
@@ -198,6 +200,10 @@ def export(workdir: Path, trained: Trained) -> None:
     """Write the loaded weights under PyTorch's keys to `best.safetensors` in the run folder."""
     variables = {"params": trained.state.params, "batch_stats": trained.state.batch_stats}
     weights.save(workdir / "best.safetensors", variables)
+
+
+def _saved(workdir: Path, which: str) -> bool:
+    return checkpoint.saved_step(workdir / "checkpoints" / which) is not None
 
 
 def _fresh(settings: Settings, run: Run) -> TrainState:

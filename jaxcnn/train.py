@@ -124,7 +124,7 @@ def make_train_step(
             batch_stats=batch_stats,
             opt_state=opt_state,
         )
-        hits = _hits(logits, batch["labels"])
+        hits = _predictions(logits, batch["labels"].dtype) == batch["labels"]
         count = jnp.asarray(hits.size, jnp.int32)
         return state, {"loss": value, "correct": jnp.sum(hits, dtype=jnp.int32), "count": count}
 
@@ -143,8 +143,8 @@ def make_eval_step(
     the last batch, so that one compiled program serves every batch.
 
     Returns:
-        The step. Metrics stay on the device: `loss` (B,) and `hits` (B,) bool, both meaningless
-        where the mask is False, and `probabilities` (B, K), the softmax of the logits.
+        The step. Metrics stay on the device, and mean nothing where the mask is False: `loss` (B,),
+        `predictions` (B,) of the labels' dtype, `probabilities` (B, K), the logits' softmax.
     """
 
     @jax.jit
@@ -154,14 +154,14 @@ def make_eval_step(
         logits = model.apply(variables, images, train=False)
         return {
             "loss": loss(logits, batch["labels"]),
-            "hits": _hits(logits, batch["labels"]),
+            "predictions": _predictions(logits, batch["labels"].dtype),
             "probabilities": jax.nn.softmax(logits),
         }
 
     return eval_step
 
 
-def _hits(logits: jax.Array, labels: jax.Array) -> jax.Array:
+def _predictions(logits: jax.Array, dtype: jnp.dtype) -> jax.Array:
     # argmax gives int64 in x64 mode, labels may be of any integer type: strict promotion forbids
     # to compare them as they are.
-    return jnp.argmax(logits, axis=-1).astype(labels.dtype) == labels
+    return jnp.argmax(logits, axis=-1).astype(dtype)

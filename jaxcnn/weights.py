@@ -53,7 +53,8 @@ def from_torch(state_dict: Mapping[str, Any], template: Mapping[str, Any]) -> di
         if key not in found:
             continue
         value = found[key]
-        expected = _permuted(tuple(leaf.shape), _TO_TORCH)
+        axes = _TO_TORCH.get(len(leaf.shape), range(len(leaf.shape)))
+        expected = tuple(leaf.shape[axis] for axis in axes)
         if value.shape != expected:
             problems.append(f"wrong shape: {key} is {value.shape}, expected {expected}")
             continue
@@ -163,10 +164,6 @@ def _keys(variables: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
             raise ValueError(f"no PyTorch name for variable {[collection, *modules, name]}")
         keys[".".join([*modules, _TORCH_NAMES[name]])] = path, leaf
     return keys
-
-
-def _permuted(shape: tuple[int, ...], permutations: Mapping[int, tuple[int, ...]]):
-    return tuple(shape[axis] for axis in permutations.get(len(shape), range(len(shape))))
 
 
 def _numpy(value: Any) -> np.ndarray:

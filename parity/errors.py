@@ -70,7 +70,8 @@ def assert_close(got: Arrays, want: Arrays, rtol: float, *, zeros: Collection[st
             problems.append(f"shape of {name}: got {sides[0].shape}, want {sides[1].shape}")
         if sides[0].dtype != sides[1].dtype:
             problems.append(f"dtype of {name}: got {sides[0].dtype}, want {sides[1].dtype}")
-        problems += [f"not finite: {name}" for _ in range(1) if not all(map(_finite, sides))]
+        if not all(map(_finite, sides)):
+            problems.append(f"not finite: {name}")
         if name not in zeros and not np.any(sides[1]):
             problems.append(f"zero throughout, so the comparison shows nothing: {name}")
     assert not problems, "\n  ".join(["the sides do not compare:", *problems])

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -163,3 +164,14 @@ def test_corrupt_images_are_named(trained, tmp_path):
     path.write_bytes(b"\x89PNG not really")
     assert "broken.png" in call("predict", trained[0], path, status=2)
     assert "missing.png" in call("predict", trained[0], tmp_path / "missing.png", status=2)
+
+
+def test_a_best_checkpoint_alone_is_not_mixed_into_another_run(trained, tmp_path):
+    """A kill between the first two checkpoints leaves the best one and nothing to resume."""
+    workdir = tmp_path / "run"
+    shutil.copytree(trained[0], workdir)
+    shutil.rmtree(workdir / "checkpoints/latest")
+    assert "already holds a run" in call("train", "digits-cnn", "--workdir", workdir, status=2)
+    arguments = ["digits-cnn", "--epochs", 3, "--workdir", workdir, "--resume"]
+    assert "another --workdir" in call("train", *arguments, status=2)
+    assert checkpoint.saved_step(workdir / "checkpoints/best") is not None

@@ -86,7 +86,7 @@ def test_metrics_are_the_batchs(tx):
     )
     per_example = losses.cross_entropy(logits, batch["labels"])
     np.testing.assert_allclose(evaluated["loss"], per_example, rtol=1e-5)
-    np.testing.assert_array_equal(evaluated["hits"], logits.argmax(-1) == batch["labels"])
+    np.testing.assert_array_equal(evaluated["predictions"], logits.argmax(-1))
     np.testing.assert_allclose(evaluated["probabilities"].sum(-1), 1, rtol=1e-6)
     _, metrics = step(state, batch, KEY)
     assert int(metrics["count"]) == 13
