@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.nn.functional import conv2d as torch_conv2d
 
-from jaxcnn.layers import Conv2d, conv, conv2d
+from jaxcnn.layers import Conv2d, Linear, conv, conv2d
 from parity.errors import assert_close
 from parity.functions import compare
 
@@ -82,6 +82,20 @@ def test_the_form_chosen(images, kernel, options, dtype):
     check(images, kernel, options, dtype, bias=False)
 
 
+@pytest.mark.parametrize("form", ["_convolution", "_matrix_product"])
+def test_padding_of_every_side(form, monkeypatch):
+    monkeypatch.setattr(conv, "_form", lambda *_: getattr(conv, form))
+    (top, bottom), (left, right) = sides = ((1, 2), (0, 3))
+    got, want = compare(
+        lambda x, weight: conv2d(x, weight, padding=sides, stride=2),
+        lambda x, weight: torch_conv2d(
+            torch.nn.functional.pad(x, (left, right, top, bottom)), weight, stride=2
+        ),
+        arguments((2, 3, 6, 5), (4, 3, 2), "float64", bias=False),
+    )
+    assert_close(got, want, rtol=RTOL["float64"])
+
+
 def test_choice_of_form():
     def form(dtype, images, kernel, groups=1):
         arrays = (jax.ShapeDtypeStruct(shape, dtype) for shape in (images, kernel))
@@ -136,6 +150,19 @@ def assert_uniform(values, bound):
     assert ordered.var() == pytest.approx(bound**2 / 3, rel=4 / np.sqrt(ordered.size))
 
 
+def test_initial_values_of_another_distribution():
+    normal, zeros = jax.nn.initializers.he_normal(), jax.nn.initializers.zeros
+    key, images = jax.random.key(3), jnp.zeros((1, 8, 8, 16))
+    for layer, x in (
+        (Conv2d(64, 3, kernel_init=normal, bias_init=zeros), images),
+        (Linear(300, kernel_init=normal, bias_init=zeros), images[0, 0]),
+    ):
+        params = layer.init(key, x)["params"]
+        fan_in = params["kernel"].size // params["kernel"].shape[-1]
+        assert params["kernel"].std() == pytest.approx(np.sqrt(2 / fan_in), rel=0.03)
+        assert not params["bias"].any()
+
+
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 def test_parameters_take_the_images_dtype(dtype, float64):
     layer = Conv2d(2, 3)
@@ -158,6 +185,8 @@ def test_parameters_take_the_images_dtype(dtype, float64):
         ((1, 5, 5, 2), (3, 3, 2, 4), {"dilation": -1}, "conv2d: dilation must be"),
         ((1, 5, 5, 2), (3, 3, 2, 4), {"padding": -1}, "conv2d: padding must be"),
         ((1, 5, 5, 2), (3, 3, 2, 4), {"padding": "full"}, "'same' or 'valid', got 'full'"),
+        ((1, 5, 5, 2), (3, 3, 2, 4), {"padding": ((0, 1),)}, "two pairs, got ((0, 1),)"),
+        ((1, 5, 5, 2), (3, 3, 2, 4), {"padding": ((0, 1), (0, -1))}, ">= 0, got (0, -1)"),
         ((1, 5, 5, 2), (3, 3, 2, 4), {"padding": "same", "stride": 2}, "stride (2, 2)"),
         ((1, 4, 5, 2), (3, 3, 2, 4), {"dilation": 2}, "kernel (5, 5) (dilation included)"),
     ],

@@ -9,9 +9,9 @@ import torch
 from jaxcnn import weights
 from jaxcnn.layers import BatchNorm2d
 from parity import harness
+from parity.compilation import precision
 from parity.errors import assert_close
 from parity.functions import compare
-from parity.pair import precision
 
 SHAPES = [(4, 3, 5, 7), (1, 2, 3, 3), (2, 1, 1, 1), (1, 4, 1, 2), (8, 3, 1, 1)]
 
@@ -71,6 +71,22 @@ def test_fifty_batches(momentum, float64):
     want = {key: value.numpy() for key, value in twin.named_buffers()}
     got = weights.to_torch({"batch_stats": variables["batch_stats"]})
     assert_close(got, want, rtol=1e-12)
+
+
+@pytest.mark.parametrize("momentum", [0.1, None])
+def test_biased_running_variance(momentum, float64):
+    """As Keras keeps it: the mean of the batches' own variances, by hand."""
+    layer = BatchNorm2d(momentum=momentum, unbiased=False)
+    rng = np.random.default_rng(0)
+    batches = rng.normal(1, 2, (5, 2, 3, 2, 4))
+    variables = layer.init(jax.random.key(0), jnp.asarray(batches[0]), train=False)
+    want = np.ones(4)
+    for i, x in enumerate(batches):
+        _, updated = layer.apply(variables, jnp.asarray(x), train=True, mutable=["batch_stats"])
+        variables = {**variables, **updated}
+        weight = 1 / (i + 1) if momentum is None else momentum
+        want = (1 - weight) * want + weight * x.var((0, 1, 2))
+    np.testing.assert_allclose(variables["batch_stats"]["var"], want, rtol=1e-13)
 
 
 def test_fresh_variables_are_pytorchs():

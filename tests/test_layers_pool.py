@@ -26,12 +26,19 @@ GRID = [
     ((1, 2, 1, 5), (1,)),
     ((1, 1, 15, 16), (12, 2, 6)),  # 144 taps: places no longer fit int8
 ]
+CEIL = [
+    ((2, 3, 8, 11), (3, 2)),
+    ((2, 3, 7, 9), (2, 2)),
+    ((1, 2, 6, 5), (2, 3, 1)),  # the last window would start behind the image
+    ((2, 2, 9, 8), ((3, 2), (2, 4), (1, 0))),
+    ((1, 1, 5, 4), ((5, 4), 7)),
+]
 
 
-def check(x, args, dtype):
+def check(x, args, dtype, **options):
     got, want = compare(
-        lambda x: max_pool2d(x, *args),
-        lambda x: torch_max_pool2d(x, *args),
+        lambda x: max_pool2d(x, *args, **options),
+        lambda x: torch_max_pool2d(x, *args, **options),
         {"x": x.astype(dtype)},
     )
     assert_close(got, want, rtol=1e-12 if dtype == "float64" else 1e-6)
@@ -47,6 +54,12 @@ def test_values_and_gradients(shape, args, dtype):
 @pytest.mark.parametrize(("shape", "args"), GRID)
 def test_of_equal_maxima_pytorchs_gets_the_gradient(shape, args):
     check(-np.random.default_rng(0).integers(1, 3, shape), args, "float64")
+
+
+@pytest.mark.parametrize(("shape", "args"), [*CEIL, *GRID[1:4]])
+def test_ceil_mode(shape, args):
+    check(-np.random.default_rng(0).uniform(1, 2, shape), args, "float64", ceil_mode=True)
+    check(-np.random.default_rng(0).integers(1, 3, shape), args, "float64", ceil_mode=True)
 
 
 @pytest.mark.parametrize("args", [(2,), (3, 2, 1)])

@@ -9,16 +9,27 @@ from jaxcnn.layers.activation import ReLU
 from jaxcnn.layers.conv import Conv2d, conv2d
 from jaxcnn.layers.linear import Linear, flatten
 from jaxcnn.layers.norm import BatchNorm2d
-from jaxcnn.layers.pool import MaxPool2d, max_pool2d
+from jaxcnn.layers.pool import (
+    AdaptiveAvgPool2d,
+    AvgPool2d,
+    MaxPool2d,
+    adaptive_avg_pool2d,
+    avg_pool2d,
+    max_pool2d,
+)
 from jaxcnn.layers.regularize import Dropout
 
 __all__ = [
+    "AdaptiveAvgPool2d",
+    "AvgPool2d",
     "BatchNorm2d",
     "Conv2d",
     "Dropout",
     "Linear",
     "MaxPool2d",
     "ReLU",
+    "adaptive_avg_pool2d",
+    "avg_pool2d",
     "conv2d",
     "flatten",
     "max_pool2d",

@@ -11,11 +11,11 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import lax
 
-from jaxcnn.layers.initializers import uniform_fan_in
+from jaxcnn.layers.initializers import Initializer, uniform_fan_in
 from jaxcnn.layers.window import Pair, check_images, output_size, pair
 
-Padding = str | Pair
 _Pads = tuple[tuple[int, int], tuple[int, int]]
+Padding = str | Pair | _Pads
 
 
 def conv2d(
@@ -36,7 +36,8 @@ def conv2d(
         bias: (features,) or None.
         stride: step of the window, int or (h, w).
         padding: zeros on each side, int or (h, w), or 'valid' (none), or 'same' (output as large as
-            the input; stride 1 only; where the total is odd the extra zero goes to the end).
+            the input; stride 1 only; where the total is odd the extra zero goes to the end), or
+            ((top, bottom), (left, right)).
         dilation: distance of the kernel's taps, int or (h, w).
         groups: the channels fall into so many independent groups.
 
@@ -74,7 +75,8 @@ class Conv2d(nn.Module):
     """`torch.nn.Conv2d` on (B, H, W, C) images; see `conv2d` for the arguments and errors.
 
     Parameters `kernel` (kh, kw, C / groups, features) and `bias` (features,), of the images' dtype,
-    both drawn from U(+-1/sqrt(fan_in)), fan_in = C / groups * kh * kw.
+    both drawn from U(+-1/sqrt(fan_in)), fan_in = C / groups * kh * kw, unless `kernel_init` and
+    `bias_init` give other distributions.
     """
 
     features: int
@@ -84,6 +86,8 @@ class Conv2d(nn.Module):
     dilation: Pair = 1
     groups: int = 1
     bias: bool = True
+    kernel_init: Initializer | None = None
+    bias_init: Initializer | None = None
 
     @nn.compact
     def __call__(self, images: jax.Array) -> jax.Array:
@@ -95,8 +99,10 @@ class Conv2d(nn.Module):
         _check_groups(layer, channels, self.features, self.groups)
         shape = (kh, kw, channels // self.groups, self.features)
         init = uniform_fan_in(kh * kw * channels // self.groups)
-        kernel = self.param("kernel", init, shape, images.dtype)
-        bias = self.param("bias", init, (self.features,), images.dtype) if self.bias else None
+        kernel = self.param("kernel", self.kernel_init or init, shape, images.dtype)
+        bias = None
+        if self.bias:
+            bias = self.param("bias", self.bias_init or init, (self.features,), images.dtype)
         return conv2d(
             images,
             kernel,
@@ -128,6 +134,11 @@ def _pads(
         return (total[0] // 2, total[0] - total[0] // 2), (total[1] // 2, total[1] - total[1] // 2)
     if isinstance(padding, str):
         raise ValueError(f"conv2d: padding must be ints, 'same' or 'valid', got {padding!r}")
+    if not isinstance(padding, int) and any(not isinstance(side, int) for side in padding):
+        sides = [pair("conv2d: padding", side, least=0) for side in padding]
+        if len(sides) != 2:
+            raise ValueError(f"conv2d: padding must have two pairs, got {padding!r}")
+        return sides[0], sides[1]
     h, w = pair("conv2d: padding", padding, least=0)
     return (h, h), (w, w)
 

@@ -1,12 +1,16 @@
 """PyTorch's default initialisation, by distribution."""
 
 import math
+from collections.abc import Callable
 
 import jax
 from jax.typing import DTypeLike
 
+# (key, shape, dtype) -> array, as in `jax.nn.initializers`.
+Initializer = Callable[[jax.Array, tuple[int, ...], DTypeLike], jax.Array]
 
-def uniform_fan_in(fan_in: int):
+
+def uniform_fan_in(fan_in: int) -> Initializer:
     """Draw from U(-1/sqrt(fan_in), 1/sqrt(fan_in)), PyTorch's default for weights and biases.
 
     `torch.nn.Conv2d` and `torch.nn.Linear` call `kaiming_uniform_(weight, a=sqrt(5))`, whose bound

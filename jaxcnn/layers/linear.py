@@ -3,7 +3,7 @@
 import jax
 from flax import linen as nn
 
-from jaxcnn.layers.initializers import uniform_fan_in
+from jaxcnn.layers.initializers import Initializer, uniform_fan_in
 from jaxcnn.layers.window import check_images
 
 
@@ -11,18 +11,24 @@ class Linear(nn.Module):
     """`torch.nn.Linear`: x @ kernel + bias on (..., in) -> (..., features).
 
     Parameters `kernel` (in, features), PyTorch's weight transposed, and `bias` (features,), of the
-    input's dtype, both drawn from U(+-1/sqrt(in)).
+    input's dtype, both drawn from U(+-1/sqrt(in)) unless `kernel_init` and `bias_init` give other
+    distributions.
     """
 
     features: int
     bias: bool = True
+    kernel_init: Initializer | None = None
+    bias_init: Initializer | None = None
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """Map (..., in) to (..., features)."""
         init = uniform_fan_in(x.shape[-1])
-        out = x @ self.param("kernel", init, (x.shape[-1], self.features), x.dtype)
-        return out + self.param("bias", init, (self.features,), x.dtype) if self.bias else out
+        shape = (x.shape[-1], self.features)
+        out = x @ self.param("kernel", self.kernel_init or init, shape, x.dtype)
+        if not self.bias:
+            return out
+        return out + self.param("bias", self.bias_init or init, (self.features,), x.dtype)
 
 
 def flatten(images: jax.Array) -> jax.Array:

@@ -26,10 +26,13 @@ class BatchNorm2d(nn.Module):
         eps: added to the variance.
         momentum: weight of the new batch in the running statistics; None averages all batches
             with equal weight (1 / num_batches_tracked), as in PyTorch.
+        unbiased: whether the running variance is the unbiased one, as PyTorch's, or the biased one
+            that the batch is normalised by, as Keras'.
     """
 
     eps: float = 1e-5
     momentum: float | None = 0.1
+    unbiased: bool = True
 
     @nn.compact
     def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
@@ -61,8 +64,8 @@ class BatchNorm2d(nn.Module):
             count.value += 1
             weight = 1 / count.value.astype(dtype) if self.momentum is None else self.momentum
             mean.value = (1 - weight) * mean.value + weight * lax.stop_gradient(batch_mean)
-            unbiased = lax.stop_gradient(batch_var) * (n / (n - 1))
-            var.value = (1 - weight) * var.value + weight * unbiased
+            new_var = lax.stop_gradient(batch_var) * (n / (n - 1) if self.unbiased else 1)
+            var.value = (1 - weight) * var.value + weight * new_var
         return _normalise(images, batch_mean, batch_var, scale, bias, self.eps)
 
 

@@ -24,8 +24,12 @@ def output_size(
     stride: tuple[int, int],
     padding: Sequence[tuple[int, int]] = ((0, 0), (0, 0)),
     dilation: tuple[int, int] = (1, 1),
+    ceil_mode: bool = False,
 ) -> tuple[int, int]:
     """Return floor((size + padding - dilation (kernel - 1) - 1) / stride) + 1 for (h, w).
+
+    With `ceil_mode` the quotient is rounded up, but a last window that would start behind the image
+    and its leading padding is left out, as PyTorch's pools do.
 
     Raises:
         ValueError: if the dilated kernel is larger than the padded input; names the layer.
@@ -36,7 +40,14 @@ def output_size(
         raise ValueError(
             f"{layer}: kernel {reach} (dilation included) is larger than the padded input {padded}"
         )
-    return (padded[0] - reach[0]) // stride[0] + 1, (padded[1] - reach[1]) // stride[1] + 1
+    if not ceil_mode:
+        return (padded[0] - reach[0]) // stride[0] + 1, (padded[1] - reach[1]) // stride[1] + 1
+    rounded = [-(-(n - r) // s) + 1 for n, r, s in zip(padded, reach, stride, strict=True)]
+    behind = [
+        (count - 1) * step >= n + before
+        for count, step, n, (before, _) in zip(rounded, stride, size, padding, strict=True)
+    ]
+    return rounded[0] - behind[0], rounded[1] - behind[1]
 
 
 def check_images(layer: str, shape: tuple[int, ...]) -> None:
