@@ -13,11 +13,16 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
-from jaxcnn.losses import cross_entropy
+from jaxcnn.losses import (
+    AUXILIARY_WEIGHT,
+    Loss,
+    cross_entropy,
+    main_logits,
+    with_auxiliary,
+)
 
 Batch = Mapping[str, jax.Array]
 Metrics = dict[str, jax.Array]
-Loss = Callable[[jax.Array, jax.Array], jax.Array]
 
 
 class TrainState(struct.PyTreeNode):
@@ -79,20 +84,25 @@ def make_train_step(
     *,
     preprocess: Callable[[jax.Array], jax.Array] | None = None,
     augment: Callable[[jax.Array, jax.Array], jax.Array] | None = None,
+    auxiliary_weight: float = AUXILIARY_WEIGHT,
 ) -> Callable[[TrainState, Batch, jax.Array], tuple[TrainState, Metrics]]:
     """Build the jitted `(state, batch, key) -> (state, metrics)`; the state is donated.
 
     Args:
-        model: a network with `apply(variables, images, train=True, ...)` -> logits.
+        model: a network with `apply(variables, images, train=True, ...)` -> logits, or a tuple of
+            logits, the main head's first.
         tx: the optimizer; a learning-rate schedule lives in it.
         loss: (logits (B, K), labels (B,)) -> (B,); the step minimises its mean.
         preprocess: stored images (uint8) -> what the network takes; None if they are that already.
         augment: (key, preprocessed images) -> images of the same shape.
+        auxiliary_weight: what each auxiliary head's loss counts for beside the main head's; no
+            matter where there is one head only.
 
     Returns:
         The step. Its batch is {"images": (B, H, W, C), "labels": (B,) int}; its key is the run's,
         the same for all steps: the step folds it with `state.step`. Metrics stay on the device:
-        `loss` () the batch's mean, `correct` () int32 and `count` () int32.
+        `loss` () the batch's mean of what is minimised, `correct` () int32 (the main head's) and
+        `count` () int32.
     """
 
     @partial(jax.jit, donate_argnums=0)
@@ -103,7 +113,7 @@ def make_train_step(
             images = augment(augment_key, images)
 
         def objective(params):
-            logits, updated = model.apply(
+            outputs, updated = model.apply(
                 {"params": params, "batch_stats": state.batch_stats},
                 images,
                 train=True,
@@ -112,7 +122,8 @@ def make_train_step(
             )
             # A network without batch norm returns no such collection.
             batch_stats = updated.get("batch_stats", {})
-            return jnp.mean(loss(logits, batch["labels"])), (logits, batch_stats)
+            losses = with_auxiliary(loss, outputs, batch["labels"], auxiliary_weight)
+            return jnp.mean(losses), (main_logits(outputs), batch_stats)
 
         (value, (logits, batch_stats)), gradients = jax.value_and_grad(objective, has_aux=True)(
             state.params

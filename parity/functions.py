@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import torch
 
-from parity.pair import Sides, compiled, precision, to_nchw
+from parity.compilation import compiled, precision
+from parity.sides import Sides, to_nchw, to_nhwc
 
 
 def compare(
@@ -49,7 +50,7 @@ def compare(
 def _from_torch(name: str, value: np.ndarray) -> np.ndarray:
     if name == "weight":
         return value.transpose((2, 3, 1, 0) if value.ndim == 4 else (1, 0))
-    return value.transpose(0, 2, 3, 1) if value.ndim == 4 else value
+    return to_nhwc(value)
 
 
 def _to_torch(name: str, value: jax.Array) -> np.ndarray:

@@ -8,9 +8,8 @@ import copy
 import inspect
 import math
 from collections.abc import Callable, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import jax
@@ -21,16 +20,17 @@ from torch.nn.modules.dropout import _DropoutNd
 
 import parity.reference
 from jaxcnn import models, train, weights
+from jaxcnn.losses import main_logits
+from parity.compilation import compiled, precision
+from parity.sides import Arrays, named, to_nchw
 
 DTYPES = {"float64": torch.float64, "float32": torch.float32}
-Arrays = dict[str, np.ndarray]
-Sides = tuple[Arrays, Arrays]
 Batches = Callable[[int], tuple[np.ndarray, np.ndarray]]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Pair:
-    """Two networks and what both are fed; no comparison changes it.
+    """Two networks and what both are fed; no comparison changes it, but it keeps what it compiled.
 
     Attributes:
         name: what tables call it.
@@ -40,7 +40,7 @@ class Pair:
         batch: i -> images (B, H, W, C) of `dtype` and labels (B,) int32 of the i-th batch.
         dtype: "float64" or "float32".
         seed: of everything random, the dropout masks included.
-        logits: whether the output is (B, K), so that a cross-entropy can train it.
+        logits: whether the (main) output is (B, K), so that a cross-entropy can train it.
         functional: whether layers without parameters may exist on one side only.
         uncounted: `num_batches_tracked` entries for which the Flax side has no counterpart.
     """
@@ -61,6 +61,12 @@ class Pair:
         if _takes_train(self.flax_module):
             options["train"] = train
         return self.flax_module.apply(variables, images, **options)
+
+    @property
+    def depth(self) -> int:
+        """Number of layers with parameters of their own."""
+        modules = self.torch_module.modules()
+        return sum(any(True for _ in m.parameters(recurse=False)) for m in modules)
 
     def twin(self, *, train: bool, step: int = 0) -> torch.nn.Module:
         """Return a copy of the torch module in a mode, its dropouts under step `step`'s masks."""
@@ -88,14 +94,8 @@ class Pair:
         if not dropouts:
             return
         with precision(self.dtype):
-            _, updated = self.apply(
-                self.variables,
-                jax.numpy.asarray(self.batch(step)[0]),
-                train=True,
-                rngs={"dropout": self.dropout_key(step)},
-                mutable=["dropout_masks", "batch_stats"],
-            )
-        masks = named(updated.get("dropout_masks", {}), "mask")
+            images = jax.numpy.asarray(self.batch(step)[0])
+            masks = named(self._masks(self.variables, images, self.dropout_key(step)), "mask")
         for name, dropout in dropouts.items():
             if name not in masks:
                 raise ValueError(
@@ -105,6 +105,40 @@ class Pair:
             # The instance's own `forward`, so that hooks on the module still see its output.
             dropout.forward = partial(_masked, iter(masks[name]), dropout.p)
 
+    @cached_property
+    def update_statistics(self) -> Callable[..., Any]:
+        """Compiled `(batch_stats, images, dropout key) -> batch_stats` of a training batch."""
+
+        def update(stats, images, key):
+            variables = {**self.variables, "batch_stats": stats}
+            _, updated = self.apply(
+                variables, images, train=True, rngs={"dropout": key}, mutable=["batch_stats"]
+            )
+            return updated.get("batch_stats", {})
+
+        return compiled(update)
+
+    @cached_property
+    def forwards(self) -> dict[bool, Any]:
+        """What `parity.harness` computed in training (True) and in evaluation mode."""
+        return {}
+
+    @cached_property
+    def _masks(self) -> Callable[..., Any]:
+        """(variables, images, dropout key) -> the masks; all else is no part of the program."""
+
+        def masks(variables, images, key):
+            _, updated = self.apply(
+                variables,
+                images,
+                train=True,
+                rngs={"dropout": key},
+                mutable=["dropout_masks", "batch_stats"],
+            )
+            return updated.get("dropout_masks", {})
+
+        return compiled(masks)
+
 
 def pair(
     name: str,
@@ -113,18 +147,29 @@ def pair(
     batch_size: int = 4,
     dtype: str = "float64",
     num_classes: int = 10,
+    size: tuple[int, int] | None = None,
+    **options,
 ) -> Pair:
     """Build the pair of a network of `jaxcnn.models` and its twin.
+
+    Args:
+        name: the network's and the twin's name.
+        seed: of everything random.
+        batch_size: images a batch.
+        dtype: "float64" or "float32".
+        num_classes: outputs of the last layer.
+        size: (H, W) of the images, by default the network's `comparison_size`.
+        **options: what both the network and the twin take, e.g. GoogLeNet's `aux_logits`.
 
     Raises:
         ValueError: no network or no twin of this name.
     """
-    flax_module = models.create(name, num_classes=num_classes)
-    torch_module = parity.reference.create(name, num_classes)
+    flax_module = models.create(name, num_classes=num_classes, **options)
+    torch_module = parity.reference.create(name, num_classes, **options)
     return make_pair(
         torch_module,
         flax_module,
-        models.input_shape(name),
+        (*(size or parity.reference.comparison_size(name)), models.input_shape(name)[2]),
         name=name,
         seed=seed,
         batch_size=batch_size,
@@ -148,7 +193,8 @@ def make_pair(
     """Build a pair from any torch module and Flax module whose layers have the same names.
 
     Args:
-        torch_module: takes (B, C, H, W) and returns one tensor; it is copied, never changed.
+        torch_module: takes (B, C, H, W) and returns a tensor or a tuple of tensors, the main one
+            first; it is copied, never changed.
         flax_module: takes (B, H, W, C) and, if it has one, the keyword `train`. A parameter path
             joined with dots is the torch module's key (see `jaxcnn.weights`).
         input_shape: (H, W, C) of one image.
@@ -182,6 +228,7 @@ def make_pair(
             {key: value for key, value in state_dict.items() if key not in uncounted}, template
         )
         out = jax.eval_shape(partial(flax_module.apply, **options), variables, images)
+        out = main_logits(out)
     return Pair(
         name=name or type(torch_module).__name__,
         torch_module=module,
@@ -221,41 +268,6 @@ def randomise(module: torch.nn.Module, seed: int) -> None:
         # copy_ rounds to the module's dtype; a float64 module gets float32's values too.
         drawn = torch.as_tensor(value)
         tensor.copy_(drawn.float() if drawn.is_floating_point() else drawn)
-
-
-@contextmanager
-def precision(dtype: str):
-    """Compute in one dtype throughout: JAX's x64 mode for float64 only, and no TF32 on a GPU."""
-    with jax.enable_x64(dtype == "float64"), jax.default_matmul_precision("highest"):
-        yield
-
-
-def compiled(function: Callable) -> Callable:
-    """Compile a function that runs once or ten times: quickly, not for speed.
-
-    LLVM's optimisation takes longer than all the rest of a comparison; the real train step, which
-    `parity.trajectory` runs, is compiled with it.
-    """
-    quick = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
-    return jax.jit(function, compiler_options=quick)
-
-
-def named(tree: Mapping[str, Any], leaf: str) -> dict[str, tuple]:
-    """Return module path joined with dots -> what the modules stored under `leaf`, as tuples."""
-    found = {}
-    for name, value in tree.items():
-        if name == leaf:
-            found[""] = value
-        elif isinstance(value, Mapping):
-            for path, stored in named(value, leaf).items():
-                found[f"{name}.{path}" if path else name] = stored
-    return found
-
-
-def to_nchw(array: Any) -> np.ndarray:
-    """Return an array as NumPy's, a 4-d one turned from NHWC into PyTorch's NCHW."""
-    array = np.asarray(array)
-    return np.ascontiguousarray(array.transpose(0, 3, 1, 2)) if array.ndim == 4 else array
 
 
 def arrays(tensors: Mapping[str, torch.Tensor], pair: Pair) -> Arrays:

@@ -11,8 +11,9 @@ import json
 import math
 import os
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import flax
 import jax
@@ -22,7 +23,7 @@ import torch
 
 from parity import harness
 from parity.errors import worst
-from parity.harness import Pair
+from parity.harness import Comparison, Pair
 
 # A name says where a pair comes from; called with a dtype, it builds the pair in that dtype.
 MakePair = Callable[[str], Pair]
@@ -40,6 +41,7 @@ class Row:
         where: the array with the float64 error, or else with the float32 error.
         float32: error of Flax against PyTorch in float32; None if not asked for.
         rounding: error of PyTorch in float32 against PyTorch in float64.
+        images: shape (B, H, W, C) of a batch.
     """
 
     network: str
@@ -49,6 +51,7 @@ class Row:
     where: str
     float32: float | None
     rounding: float | None
+    images: tuple[int, ...]
 
     @property
     def passed(self) -> bool:
@@ -69,21 +72,11 @@ def rows(make: MakePair, dtypes: Sequence[str] = ("float64", "float32")) -> list
     """
     double = make("float64")
     single = make("float32") if "float32" in dtypes else None
-    found = []
-    for comparison, (compare, budget, applies) in harness.COMPARISONS.items():
-        if not applies(double):
-            continue
-        got, want = compare(double)
-        error, where = _strict(got, want)
-        float32 = rounding = None
-        if single is not None:
-            got32, want32 = compare(single)
-            float32, where32 = _strict(got32, want32)
-            rounding, _ = worst(want32, want)
-            where = where if "float64" in dtypes else where32
-        float64 = error if "float64" in dtypes else None
-        found.append(Row(double.name, comparison, float64, budget, where, float32, rounding))
-    return found
+    return [
+        _row(name, comparison, double, single, dtypes)
+        for name, comparison in harness.COMPARISONS.items()
+        if comparison.applies(double)
+    ]
 
 
 def as_text(table: Sequence[Row]) -> str:
@@ -94,16 +87,27 @@ def as_text(table: Sequence[Row]) -> str:
     return "\n".join([lines[0], "  ".join("-" * w for w in widths), *lines[1:]])
 
 
-def as_markdown(table: Sequence[Row]) -> str:
-    """Format rows as a Markdown table."""
-    lines = [_HEADINGS, ["---"] * len(_HEADINGS), *map(_cells, table)]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+def as_markdown(table: Sequence[Row], *, omit: Collection[str] = ()) -> str:
+    """Format rows as a Markdown table, less the columns whose headings are in `omit`."""
+    kept = [i for i, heading in enumerate(_HEADINGS) if heading not in omit]
+    return markdown([_HEADINGS[i] for i in kept], [[_cells(r)[i] for i in kept] for r in table])
+
+
+def markdown(headings: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    """Format headings and lines of cells as a Markdown table."""
+    cells = [headings, ["---"] * len(headings), *lines]
+    return "\n".join("| " + " | ".join(line) + " |" for line in cells)
 
 
 def as_json(table: Sequence[Row], **settings) -> str:
     """Format rows as JSON, with the settings (seed, batch size), the versions and the machine."""
-    document = {
-        "settings": settings,
+    rows = [{**plain(row), "passed": row.passed} for row in table]
+    return json.dumps({"settings": settings, **environment(), "rows": rows}, indent=2)
+
+
+def environment() -> dict[str, dict[str, Any]]:
+    """Return what a table was made with: "versions" of Python and packages, and the "machine"."""
+    return {
         "versions": {
             "python": platform.python_version(),
             "jax": jax.__version__,
@@ -113,9 +117,19 @@ def as_json(table: Sequence[Row], **settings) -> str:
             "numpy": np.__version__,
         },
         "machine": {"cpus": os.cpu_count(), "jax_backend": jax.default_backend()},
-        "rows": [{**_finite(dataclasses.asdict(row)), "passed": row.passed} for row in table],
     }
-    return json.dumps(document, indent=2)
+
+
+def plain(row: Row) -> dict[str, Any]:
+    """Return a row's fields as JSON can hold them: a number that is not finite becomes None."""
+    fields = dataclasses.asdict(row)
+    infinite = {k for k, v in fields.items() if isinstance(v, float) and not math.isfinite(v)}
+    return {name: None if name in infinite else value for name, value in fields.items()}
+
+
+def number(value: float | None) -> str:
+    """Format an error with two digits, None as a dash."""
+    return "-" if value is None else f"{value:.1e}"
 
 
 @dataclass(frozen=True)
@@ -204,6 +218,25 @@ def _first(got, want, rtol: float, order: list[str]) -> Part | None:
     return next(over, None)
 
 
+def _row(
+    name: str, comparison: Comparison, double: Pair, single: Pair | None, dtypes: Sequence[str]
+) -> Row:
+    # A large network's arrays take gigabytes: a side goes as soon as its error is known.
+    got, want = comparison.compare(double)
+    float64, where = _strict(got, want)
+    del got
+    float32 = rounding = None
+    if single is not None:
+        got32, want32 = comparison.compare(single)
+        float32, where32 = _strict(got32, want32)
+        del got32
+        rounding, _ = worst(want32, want)
+        if "float64" not in dtypes:
+            float64, where = None, where32
+    images = double.batch(0)[0].shape
+    return Row(double.name, name, float64, comparison.budget, where, float32, rounding, images)
+
+
 def _strict(got, want) -> tuple[float, str]:
     _same_names(got, want)
     return worst(got, want)
@@ -216,6 +249,7 @@ def _same_names(got, want) -> None:
 
 _HEADINGS = [
     "network",
+    "images",
     "comparison",
     "float64",
     "budget",
@@ -228,22 +262,13 @@ _HEADINGS = [
 
 def _cells(row: Row) -> list[str]:
     verdict = "" if row.float64 is None else ("ok" if row.passed else "FAIL")
-    numbers = [_number(n) for n in (row.float64, row.budget, row.float32, row.rounding)]
+    numbers = [number(n) for n in (row.float64, row.budget, row.float32, row.rounding)]
     return [
         row.network,
+        "x".join(map(str, row.images)),
         row.comparison,
         *numbers[:2],
         verdict,
         row.where,
         *numbers[2:],
     ]
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.1e}"
-
-
-def _finite(fields: dict) -> dict:
-    # JSON has no infinity; a comparison that overflowed is null there, and `passed` says false.
-    infinite = {k for k, v in fields.items() if isinstance(v, float) and not math.isfinite(v)}
-    return {name: None if name in infinite else value for name, value in fields.items()}

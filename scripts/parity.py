@@ -3,6 +3,8 @@
     python scripts/parity.py                          every network, float64 and float32
     python scripts/parity.py cnn_mnist --format json --out parity.json
     python scripts/parity.py --pair my_module:my_pair
+    python scripts/parity.py vgg16 --publish          into the published tables, beside the others
+    python scripts/parity.py --render                 the published tables again, nothing compared
 
 Exit status 1 if a float64 error exceeds its budget.
 """
@@ -22,6 +24,9 @@ sys.path[:] = [p for p in sys.path if Path(p or ".").resolve() != Path(__file__)
 
 from jaxcnn import models  # noqa: E402
 from parity import harness, report  # noqa: E402
+from parity import publish as published  # noqa: E402
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 def main(
@@ -33,6 +38,8 @@ def main(
     pair: str | None = None,
     functional: bool = False,
     where: bool = False,
+    publish: bool = False,
+    render: bool = False,
     seed: int = 0,
     batch_size: int = 4,
 ) -> None:
@@ -47,20 +54,37 @@ def main(
             place of the project's networks. The current directory is searched for the module.
         functional: with --pair, let layers without parameters exist on one side only.
         where: also say at which layer, parameter and step the sides part first.
+        publish: put the networks' numbers into parity/results/parity.json as soon as each has
+            them, and write parity/results/parity.md and the README's table anew from that file.
+        render: write those two anew and compare nothing.
         seed: of weights, images and dropout masks.
         batch_size: images a batch.
     """
     if pair is not None and networks:
         raise ValueError("give either networks or --pair, not both")
+    if publish or render:
+        if pair is not None or dtype != "both" or format != "text" or out is not None or where:
+            raise ValueError(
+                "--publish and --render take no --pair, --dtype, --format, --out or --where"
+            )
+        if render and (publish or networks):
+            raise ValueError("--render compares nothing: give neither networks nor --publish")
     options = {"seed": seed, "batch_size": batch_size}
     if pair is None:
         unknown = sorted(set(networks) - set(models.names()))
         if unknown:
             known = ", ".join(models.names())
             raise ValueError(f"unknown network {', '.join(unknown)}; known: {known}")
-        makes = [partial(_named, name, **options) for name in networks or models.names()]
+        networks = networks or tuple(models.names())
+        makes = [partial(_named, name, **options) for name in networks]
     else:
         makes = [_own(pair, functional=functional, **options)]
+    if publish or render:
+        # First of all: what is wrong with the documents shows before hours of comparing.
+        published.render(ROOT)
+        if publish:
+            _publish(dict(zip(networks, makes, strict=True)), options)
+        return
     dtypes = ("float64", "float32") if dtype == "both" else (dtype,)
     table = [row for make in makes for row in report.rows(make, dtypes)]
 
@@ -79,6 +103,17 @@ def main(
             double = make("float64")
             print(f"\n{double.name}\n{report.first_divergence(double)}", file=sys.stderr)
     if not all(row.passed for row in table):
+        sys.exit(1)
+
+
+def _publish(makes: dict[str, report.MakePair], options: dict[str, int]) -> None:
+    passed = True
+    for name, make in makes.items():
+        print(f"{name} ...", flush=True)
+        record = published.add(ROOT, name, make, **options)
+        print(f"{report.as_text(record.rows)}\n{record.seconds:.0f} s\n", flush=True)
+        passed &= record.passed
+    if not passed:
         sys.exit(1)
 
 

@@ -185,7 +185,12 @@ def test_parameters_take_the_images_dtype(dtype, float64):
         ((1, 5, 5, 2), (3, 3, 2, 4), {"dilation": -1}, "conv2d: dilation must be"),
         ((1, 5, 5, 2), (3, 3, 2, 4), {"padding": -1}, "conv2d: padding must be"),
         ((1, 5, 5, 2), (3, 3, 2, 4), {"padding": "full"}, "'same' or 'valid', got 'full'"),
-        ((1, 5, 5, 2), (3, 3, 2, 4), {"padding": ((0, 1),)}, "two pairs, got ((0, 1),)"),
+        (
+            (1, 5, 5, 2),
+            (3, 3, 2, 4),
+            {"padding": ((0, 1),)},
+            "two ints or two pairs, got ((0, 1),)",
+        ),
         ((1, 5, 5, 2), (3, 3, 2, 4), {"padding": ((0, 1), (0, -1))}, ">= 0, got (0, -1)"),
         ((1, 5, 5, 2), (3, 3, 2, 4), {"padding": "same", "stride": 2}, "stride (2, 2)"),
         ((1, 4, 5, 2), (3, 3, 2, 4), {"dilation": 2}, "kernel (5, 5) (dilation included)"),

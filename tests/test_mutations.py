@@ -126,9 +126,9 @@ def last_tie(f):
 def zero_padded(f):
     """Max pool that pads with zeros in place of minus infinity."""
 
-    def max_pool2d(x, kernel, stride, padding):
+    def max_pool2d(x, kernel, stride, padding, **options):
         around = ((0, 0), (padding, padding), (padding, padding), (0, 0))
-        return f(jnp.pad(x, around), kernel, stride)
+        return f(jnp.pad(x, around), kernel, stride, **options)
 
     return max_pool2d
 

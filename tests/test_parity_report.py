@@ -4,10 +4,12 @@ import json
 import os
 import subprocess
 import sys
+import weakref
 from dataclasses import replace
 from pathlib import Path
 
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from test_parity_pairs import dropout_pair
 
@@ -15,7 +17,7 @@ from jaxcnn import schedules
 from parity import harness, report
 
 ROOT = Path(__file__).resolve().parents[1]
-ROW = report.Row("net", "output, training", 1e-15, 1e-12, "fc", 2e-7, 1e-7)
+ROW = report.Row("net", "output, training", 1e-15, 1e-12, "fc", 2e-7, 1e-7, (4, 5, 6, 3))
 
 
 @pytest.mark.parametrize("layer", ["layer1.0", "layer1.1", "layer1.2", "layer2.3", "fc"])
@@ -85,6 +87,25 @@ def test_rows_of_a_pair(monkeypatch):
     only = report.rows(lambda dtype: harness.pair("mlp_mnist", dtype=dtype), ["float64"])
     assert [row.comparison for row in only] == [some[0], some[2]], "no statistics"
     assert all(row.float32 is None and row.rounding is None for row in only)
+    assert {row.images for row in table} == {(4, 9, 14, 3)}
+
+
+def test_rows_hold_no_side_longer_than_it_is_needed(monkeypatch):
+    """A large network's arrays take gigabytes; two comparisons' at once would not fit."""
+    held = {}
+
+    def compare(pair):
+        alive = {name for name, array in held.items() if array() is not None}
+        # PyTorch's float64 numbers alone are needed again, for its float32's rounding.
+        assert alive == ({"want float64"} if pair.dtype == "float32" else set())
+        got, want = {"fc": np.ones(3)}, {"fc": np.ones(3)}
+        held[f"got {pair.dtype}"] = weakref.ref(got["fc"])
+        held[f"want {pair.dtype}"] = weakref.ref(want["fc"])
+        return got, want
+
+    comparison = harness.Comparison(compare, 1e-12)
+    monkeypatch.setattr(harness, "COMPARISONS", {"first": comparison, "second": comparison})
+    assert [row.comparison for row in report.rows(dropout_pair)] == ["first", "second"]
 
 
 def test_a_row_over_its_budget_fails():
@@ -99,17 +120,21 @@ def test_formats():
     table = [ROW, replace(ROW, float64=float("inf"), float32=None)]
     lines = report.as_text(table).splitlines()
     assert len(lines) == 4
-    assert lines[2].split() == "net output, training 1.0e-15 1.0e-12 ok fc 2.0e-07 1.0e-07".split()
+    shown = "net 4x5x6x3 output, training 1.0e-15 1.0e-12 ok fc 2.0e-07 1.0e-07"
+    assert lines[2].split() == shown.split()
     assert "FAIL" in lines[3] and " - " in lines[3]
     markdown = report.as_markdown(table).splitlines()
-    assert {line.count("|") for line in markdown} == {9}
-    assert markdown[1] == "|" + " --- |" * 8
+    assert {line.count("|") for line in markdown} == {10}
+    assert markdown[1] == "|" + " --- |" * 9
+    short = report.as_markdown(table, omit=("network", "images")).splitlines()
+    assert short[2] == "| output, training | 1.0e-15 | 1.0e-12 | ok | fc | 2.0e-07 | 1.0e-07 |"
     document = json.loads(report.as_json(table, seed=3))
     assert document["settings"] == {"seed": 3}
     assert {"jax", "flax", "optax", "torch", "numpy", "python"} == set(document["versions"])
     assert document["machine"]["cpus"] == os.cpu_count()
     assert [row["passed"] for row in document["rows"]] == [True, False]
     assert document["rows"][0]["float64"] == 1e-15
+    assert document["rows"][0]["images"] == [4, 5, 6, 3]
     assert document["rows"][1]["float64"] is None
 
 
@@ -156,11 +181,12 @@ def test_script_compares_a_user_pair(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["lenet"], "unknown network lenet; known: alexnet_cifar"),
+        (["lenet"], "unknown network lenet; known: alexnet"),
         (["--pair", "mine"], "--pair must be module:function, got 'mine'"),
         (["--pair", "nowhere_to_be_found:f"], "No module named 'nowhere_to_be_found'"),
         (["--pair", "json:nothing"], "json has no function 'nothing'"),
         (["mlp_mnist", "--pair", "a:b"], "not both"),
+        (["mlp_mnist", "--render"], "--render compares nothing"),
     ],
 )
 def test_script_names_the_users_mistake(arguments, message):

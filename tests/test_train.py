@@ -2,10 +2,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 from small import SmallNet, small_dataset
 
 from jaxcnn import losses, optim
 from jaxcnn.data import standardize
+from jaxcnn.layers import Linear
 from jaxcnn.train import init_state, make_eval_step, make_train_step
 
 KEY = jax.random.key(7)
@@ -130,12 +132,70 @@ def test_augment_gets_preprocessed_images_and_a_fresh_key(tx):
     np.testing.assert_allclose(images, standardize(batch_of()["images"]), rtol=1e-6, atol=1e-7)
 
 
-def test_cross_entropy_is_torchs(float64):
+class TwoHeads(nn.Module):
+    """In training logits and auxiliary logits, in evaluation logits only."""
+
+    @nn.compact
+    def __call__(self, images, *, train):
+        x = jnp.tanh(Linear(6, name="trunk")(images.reshape(len(images), -1)))
+        logits, auxiliary = Linear(3, name="fc")(x), Linear(3, name="aux")(x)
+        return (logits, auxiliary) if train else logits
+
+
+def two_heads_step(step_options, images, labels):
+    """One step of plain SGD at rate 1: the gradient is the old parameters less the new ones."""
+    tx = optim.create("sgd", 1.0)
+    state = init_state(TwoHeads(), tx, jax.random.key(0), images)
+    before = copied(state.params)
+    step = make_train_step(TwoHeads(), tx, **step_options)
+    state, metrics = step(state, {"images": images, "labels": labels}, KEY)
+    gradients = jax.tree.map(lambda old, new: old - np.asarray(new), before, state.params)
+    return before, gradients, metrics
+
+
+@pytest.mark.parametrize(("options", "weight"), [({}, 0.3), ({"auxiliary_weight": 0.7}, 0.7)])
+def test_auxiliary_heads_train_with_their_weight_as_in_torch(options, weight, float64):
     import torch
 
     rng = np.random.default_rng(0)
-    logits, labels = rng.normal(size=(9, 5)) * 30, rng.integers(0, 5, 9)
-    want = torch.nn.functional.cross_entropy(
-        torch.from_numpy(logits), torch.from_numpy(labels), reduction="none"
+    images, labels = rng.normal(size=(11, 2, 3, 1)), rng.integers(0, 3, 11)
+    params, gradients, metrics = two_heads_step(options, images, labels)
+    assert params["fc"]["kernel"].dtype == np.float64
+    leaves = jax.tree.map(lambda p: torch.tensor(p, requires_grad=True), params)
+
+    def linear(name, x):
+        return x @ leaves[name]["kernel"] + leaves[name]["bias"]
+
+    x = torch.tanh(linear("trunk", torch.from_numpy(images).reshape(11, -1)))
+    logits, truth = linear("fc", x), torch.from_numpy(labels)
+    cross_entropy = torch.nn.functional.cross_entropy
+    loss = cross_entropy(logits, truth) + weight * cross_entropy(linear("aux", x), truth)
+    loss.backward()
+    np.testing.assert_allclose(metrics["loss"], loss.item(), rtol=1e-14)
+    assert int(metrics["correct"]) == int((logits.argmax(1) == truth).sum())
+    jax.tree.map(
+        lambda got, leaf: np.testing.assert_allclose(got, leaf.grad, rtol=1e-12, atol=1e-14),
+        gradients,
+        leaves,
     )
-    np.testing.assert_allclose(losses.cross_entropy(logits, labels), want, rtol=1e-13, atol=1e-13)
+
+
+def test_evaluation_knows_the_main_head_only():
+    images, labels = np.ones((4, 2, 3, 1), np.float32), np.zeros(4, np.int32)
+    tx = optim.create("sgd", 0.1)
+    state = init_state(TwoHeads(), tx, jax.random.key(0), images)
+    batch = {"images": images, "labels": labels, "mask": np.ones(4, bool)}
+    found = make_eval_step(TwoHeads())(state, batch)
+    logits = TwoHeads().apply({"params": state.params}, images, train=False)
+    np.testing.assert_allclose(found["loss"], losses.cross_entropy(logits, labels), rtol=1e-6)
+
+
+def test_one_head_makes_the_same_program_whatever_the_auxiliary_weight(tx):
+    state = jax.eval_shape(lambda: fresh(tx))
+    programs = {
+        make_train_step(SmallNet(), tx, preprocess=standardize, auxiliary_weight=weight)
+        .lower(state, batch_of(), KEY)
+        .as_text()
+        for weight in (0.0, 0.3)
+    }
+    assert len(programs) == 1

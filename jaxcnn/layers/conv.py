@@ -5,6 +5,7 @@ sizes round down. Two forms compute it, chosen by `_form`; they differ in roundi
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -134,13 +135,13 @@ def _pads(
         return (total[0] // 2, total[0] - total[0] // 2), (total[1] // 2, total[1] - total[1] // 2)
     if isinstance(padding, str):
         raise ValueError(f"conv2d: padding must be ints, 'same' or 'valid', got {padding!r}")
-    if not isinstance(padding, int) and any(not isinstance(side, int) for side in padding):
-        sides = [pair("conv2d: padding", side, least=0) for side in padding]
-        if len(sides) != 2:
-            raise ValueError(f"conv2d: padding must have two pairs, got {padding!r}")
-        return sides[0], sides[1]
-    h, w = pair("conv2d: padding", padding, least=0)
-    return (h, h), (w, w)
+    sides: list[Any] = [padding, padding] if isinstance(padding, int) else list(padding)
+    if all(isinstance(side, int) for side in sides):
+        sides = [(side, side) for side in sides]
+    if len(sides) != 2:
+        raise ValueError(f"conv2d: padding must be an int, two ints or two pairs, got {padding!r}")
+    top_bottom, left_right = (pair("conv2d: padding", side, least=0) for side in sides)
+    return top_bottom, left_right
 
 
 def _form(images: jax.Array, kernel: jax.Array, groups: int) -> Callable[..., jax.Array]:

@@ -23,24 +23,28 @@ def names() -> list[str]:
     return sorted(_variants())
 
 
-def create(name: str, *, num_classes: int = 10, **options) -> nn.Module:
+def create(name: str, *, num_classes: int | None = None, **options) -> nn.Module:
     """Build a network by name.
 
     `model.init(key, images, train=False)` draws its variables, `model.apply(variables, images,
-    train=...)` returns logits (B, num_classes).
+    train=...)` returns logits (B, num_classes); networks with auxiliary classifiers return in
+    training a NamedTuple of logits, the main ones first.
 
     Args:
         name: one of `names()`.
-        num_classes: outputs of the last layer, at least 1.
+        num_classes: outputs of the last layer, at least 1; by default the network's own, 10 for the
+            documented networks and ImageNet's 1,000 for the standard families.
         **options: the network's own attributes, as its file documents them.
 
     Raises:
         ValueError: unknown name (the known ones are listed) or num_classes below 1.
         TypeError: an option that the network does not have.
     """
-    if num_classes < 1:
-        raise ValueError(f"num_classes must be at least 1, got {num_classes}")
-    return _variant(name)[0](num_classes=num_classes, **options)
+    if num_classes is not None:
+        if num_classes < 1:
+            raise ValueError(f"num_classes must be at least 1, got {num_classes}")
+        options["num_classes"] = num_classes
+    return _variant(name)[0](**options)
 
 
 def input_shape(name: str) -> tuple[int, int, int]:

@@ -1,15 +1,32 @@
-"""VGG for 32x32 images: five blocks of 3x3 convolutions and two Linears.
+"""VGG, for 32x32 images and as torchvision has it.
 
-After Simonyan and Zisserman, 2014, arXiv:1409.1556; documented for CIFAR-10 (77 % after 20 epochs
-of SGD, learning rate 0.1). (B, 32, 32, 3) -> (B, num_classes); 9,272,790 parameters.
+After Simonyan and Zisserman, 2014, arXiv:1409.1556.
+
+`vgg_cifar`: five blocks of 3x3 convolutions and two Linears, documented for CIFAR-10 (77 % after
+20 epochs of SGD, learning rate 0.1). (B, 32, 32, 3) -> (B, num_classes); 9,272,790 parameters.
+
+`vgg11` (configuration A), `vgg13` (B), `vgg16` (D), `vgg19` (E) and their `_bn` forms:
+torchvision's architecture, keys and initialisation (`torchvision.models.vgg`). (B, 224, 224, 3) ->
+(B, num_classes); 132,863,336 to 143,678,248 parameters at 1,000 classes; images from 32x32 on.
 """
 
 from collections.abc import Sequence
+from functools import partial
+from itertools import count
 
 import jax
 from flax import linen as nn
 
-from jaxcnn.layers import Conv2d, Linear, MaxPool2d, ReLU, flatten
+from jaxcnn.layers import (
+    AdaptiveAvgPool2d,
+    BatchNorm2d,
+    Conv2d,
+    Dropout,
+    Linear,
+    MaxPool2d,
+    ReLU,
+    flatten,
+)
 
 
 class VGGBlock(nn.Module):
@@ -58,4 +75,67 @@ class VGGCifar(nn.Module):
         return Linear(self.num_classes, name="fc.2")(x)
 
 
-VARIANTS = {"vgg_cifar": (VGGCifar, (32, 32, 3))}
+class VGG(nn.Module):
+    """Five stages of 3x3 convolutions, each with a max pool, then three Linears and two dropouts.
+
+    Attributes:
+        num_convs: convolutions of each stage.
+        batch_norm: whether a batch norm follows every convolution.
+        num_classes: outputs.
+        dropout: probability of both dropouts.
+    """
+
+    num_convs: Sequence[int]
+    batch_norm: bool = False
+    num_classes: int = 1000
+    dropout: float = 0.5
+
+    @nn.compact
+    def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
+        """Map images (B, H, W, C) to logits (B, num_classes)."""
+        place = count()
+
+        def name() -> str:
+            return f"features.{next(place)}"
+
+        # kaiming_normal_ with mode "fan_out".
+        kernel_init = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
+        zeros = nn.initializers.zeros
+        x = images
+        for n, features in zip(self.num_convs, (64, 128, 256, 512, 512), strict=True):
+            for _ in range(n):
+                inits = {"kernel_init": kernel_init, "bias_init": zeros}
+                x = Conv2d(features, 3, padding=1, name=name(), **inits)(x)
+                if self.batch_norm:
+                    x = BatchNorm2d(name=name())(x, train=train)
+                x = ReLU(name=name())(x)
+            x = MaxPool2d(2, name=name())(x)  # 112x112, 56x56, 28x28, 14x14, 7x7
+        x = flatten(AdaptiveAvgPool2d(7, name="avgpool")(x))  # (B, 25088), channels first
+
+        inits = {"kernel_init": nn.initializers.normal(0.01), "bias_init": zeros}
+        x = ReLU(name="classifier.1")(Linear(4096, name="classifier.0", **inits)(x))
+        x = Dropout(self.dropout, name="classifier.2")(x, train=train)
+        x = ReLU(name="classifier.4")(Linear(4096, name="classifier.3", **inits)(x))
+        x = Dropout(self.dropout, name="classifier.5")(x, train=train)
+        return Linear(self.num_classes, name="classifier.6", **inits)(x)
+
+
+def _variants(name: str, num_convs: tuple[int, ...]) -> dict:
+    shape = 224, 224, 3
+    return {
+        name: (partial(VGG, num_convs), shape),
+        f"{name}_bn": (partial(VGG, num_convs, batch_norm=True), shape),
+    }
+
+
+VARIANTS = {
+    "vgg_cifar": (VGGCifar, (32, 32, 3)),
+    **_variants("vgg11", (1, 1, 2, 2, 2)),
+    **_variants("vgg13", (2, 2, 2, 2, 2)),
+    **_variants("vgg16", (2, 2, 3, 3, 3)),
+    **_variants("vgg19", (2, 2, 4, 4, 4)),
+}
+
+# The documented names.
+vgg_block = VGGBlock
+vgg_stack = VGGStack

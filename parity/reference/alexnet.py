@@ -1,4 +1,4 @@
-"""Twin of `jaxcnn.models.alexnet`: (B, 3, 32, 32) -> (B, num_classes)."""
+"""Twins of `jaxcnn.models.alexnet`: (B, 3, H, W) -> (B, num_classes)."""
 
 import torch
 from torch import nn
@@ -25,4 +25,44 @@ class AlexNetCifar(nn.Module):
         return self.fc3(self.fc2(self.fc1(x)))
 
 
-VARIANTS = {"alexnet_cifar": AlexNetCifar}
+class AlexNet(nn.Module):
+    """Five convolutions, an adaptive pool to 6x6, three Linears with dropout."""
+
+    def __init__(self, num_classes=1000, dropout=0.5, in_channels=3):
+        super().__init__()
+        self.features = nn.Sequential(
+            nn.Conv2d(in_channels, 64, 11, stride=4, padding=2),
+            nn.ReLU(),
+            nn.MaxPool2d(3, 2),
+            nn.Conv2d(64, 192, 5, padding=2),
+            nn.ReLU(),
+            nn.MaxPool2d(3, 2),
+            nn.Conv2d(192, 384, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(384, 256, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(256, 256, 3, padding=1),
+            nn.ReLU(),
+            nn.MaxPool2d(3, 2),
+        )
+        self.avgpool = nn.AdaptiveAvgPool2d((6, 6))
+        self.classifier = nn.Sequential(
+            nn.Dropout(dropout),
+            nn.Linear(256 * 6 * 6, 4096),
+            nn.ReLU(),
+            nn.Dropout(dropout),
+            nn.Linear(4096, 4096),
+            nn.ReLU(),
+            nn.Linear(4096, num_classes),
+        )
+
+    def forward(self, x):
+        """Return logits."""
+        x = self.avgpool(self.features(x))
+        return self.classifier(torch.flatten(x, 1))
+
+
+VARIANTS = {
+    "alexnet_cifar": (AlexNetCifar, (32, 34)),
+    "alexnet": (AlexNet, (67, 99)),
+}

@@ -28,4 +28,4 @@ class CNN(nn.Module):
         return self.fc(torch.flatten(x, 1))
 
 
-VARIANTS = {"cnn_mnist": CNN}
+VARIANTS = {"cnn_mnist": (CNN, (28, 31))}

@@ -18,4 +18,4 @@ class MLP(nn.Module):
         return self.fc2(self.relu(self.fc1(torch.flatten(x, 1))))
 
 
-VARIANTS = {"mlp_mnist": MLP}
+VARIANTS = {"mlp_mnist": (MLP, (28, 28))}

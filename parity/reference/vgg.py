@@ -1,4 +1,6 @@
-"""Twin of `jaxcnn.models.vgg`: (B, 3, 32, 32) -> (B, num_classes)."""
+"""Twins of `jaxcnn.models.vgg`: (B, 3, H, W) -> (B, num_classes)."""
+
+from functools import partial
 
 import torch
 from torch import nn
@@ -39,4 +41,47 @@ class VGGCifar(nn.Module):
         return self.fc(torch.flatten(self.feature(x), 1))
 
 
-VARIANTS = {"vgg_cifar": VGGCifar}
+class VGG(nn.Module):
+    """Stages of 3x3 convolutions, an adaptive pool to 7x7, three Linears with dropout."""
+
+    def __init__(self, num_convs, batch_norm, num_classes=1000, dropout=0.5, in_channels=3):
+        super().__init__()
+        net = []
+        for n, channels in zip(num_convs, (64, 128, 256, 512, 512), strict=True):
+            for _ in range(n):
+                net.append(nn.Conv2d(in_channels, channels, 3, padding=1))
+                if batch_norm:
+                    net.append(nn.BatchNorm2d(channels))
+                net.append(nn.ReLU())
+                in_channels = channels
+            net.append(nn.MaxPool2d(2, 2))
+        self.features = nn.Sequential(*net)
+        self.avgpool = nn.AdaptiveAvgPool2d((7, 7))
+        self.classifier = nn.Sequential(
+            nn.Linear(512 * 7 * 7, 4096),
+            nn.ReLU(),
+            nn.Dropout(dropout),
+            nn.Linear(4096, 4096),
+            nn.ReLU(),
+            nn.Dropout(dropout),
+            nn.Linear(4096, num_classes),
+        )
+
+    def forward(self, x):
+        """Return logits."""
+        x = self.avgpool(self.features(x))
+        return self.classifier(torch.flatten(x, 1))
+
+
+# At (32, 64) the adaptive pool enlarges: 1x2 to 7x7.
+VARIANTS = {
+    "vgg_cifar": (VGGCifar, (32, 48)),
+    "vgg11": (partial(VGG, (1, 1, 2, 2, 2), False), (32, 64)),
+    "vgg11_bn": (partial(VGG, (1, 1, 2, 2, 2), True), (32, 64)),
+    "vgg13": (partial(VGG, (2, 2, 2, 2, 2), False), (32, 64)),
+    "vgg13_bn": (partial(VGG, (2, 2, 2, 2, 2), True), (32, 64)),
+    "vgg16": (partial(VGG, (2, 2, 3, 3, 3), False), (32, 64)),
+    "vgg16_bn": (partial(VGG, (2, 2, 3, 3, 3), True), (32, 64)),
+    "vgg19": (partial(VGG, (2, 2, 4, 4, 4), False), (32, 64)),
+    "vgg19_bn": (partial(VGG, (2, 2, 4, 4, 4), True), (32, 64)),
+}
