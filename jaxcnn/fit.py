@@ -49,16 +49,17 @@ def fit(
     workers: int = 0,
     resume: bool = False,
 ) -> dict[str, Any]:
-    """Train to the given number of epochs, evaluating the whole test set after each.
+    """Train to the given number of epochs, evaluating a whole split after each.
 
-    Writes `metrics.jsonl` and `checkpoints/{latest,best}` into the run folder. Ctrl-C or SIGTERM
-    saves a checkpoint after the step in flight and returns; a second one interrupts at once.
+    That split is the validation split where the data set has one, else the test split. Writes
+    `metrics.jsonl` and `checkpoints/{latest,best}` into the run folder. Ctrl-C or SIGTERM saves a
+    checkpoint after the step in flight and returns; a second one interrupts at once.
 
     Args:
         state: the state at step 0; donated. With `resume` only its structure matters.
         train_step: from `jaxcnn.train.make_train_step`.
         eval_step: from `jaxcnn.train.make_eval_step`.
-        dataset: from `jaxcnn.data.load`.
+        dataset: from `jaxcnn.data.load`, perhaps divided by `jaxcnn.data.dataset.divide`.
         workdir: the run folder.
         epochs: passes over the training set in all, at least 1.
         batch_size: examples a step.
@@ -73,8 +74,8 @@ def fit(
 
     Returns:
         `step`, `epoch` (finished ones), `interrupted`, `best_accuracy`, `best_epoch` (None before
-        the first evaluation), `accuracy` and `loss` of the last evaluation, `seconds` and
-        `train_seconds` of this call.
+        the first evaluation), `accuracy` and `loss` of the last evaluation, `split` (the name of
+        the split that was evaluated), `seconds` and `train_seconds` of this call.
 
     Raises:
         ValueError: a number below 1, or a training set smaller than one batch with `drop_last`.
@@ -105,7 +106,8 @@ def fit(
     step, last_step = int(state.step), epochs * epoch_steps
     # Folded, so that no step shares its key with the initialisation, which has the bare one.
     key = jax.random.fold_in(jax.random.key(seed), 1)
-    train, test = _placed(dataset.train), _placed(dataset.test)
+    split, held = dataset.watched
+    train, held = _placed(dataset.train), _placed(held)
     train_seconds = 0.0
     pending: list[tuple[int, Metrics]] = []
 
@@ -170,17 +172,17 @@ def fit(
             timing = {"seconds": seconds, "images_per_second": speed}
             rate = _rate(schedule, step - 1)
             log.append_metrics(workdir, {"kind": "train", **here, **trained, **timing, **rate})
-            result = evaluate(eval_step, state, test, eval_batch_size, workers=workers)
-            tested = {name: result[name] for name in ("loss", "accuracy")}
-            log.append_metrics(workdir, {"kind": "eval", **here, **tested})
+            result = evaluate(eval_step, state, held, eval_batch_size, workers=workers)
+            found = {name: result[name] for name in ("loss", "accuracy")}
+            log.append_metrics(workdir, {"kind": "eval", **here, "split": split, **found})
             log.say(
-                f"epoch {epoch + 1}/{epochs}: train loss {trained['loss']:.4f}, test loss "
-                f"{tested['loss']:.4f}, test accuracy {100 * tested['accuracy']:.2f} %, "
+                f"epoch {epoch + 1}/{epochs}: train loss {trained['loss']:.4f}, {split} loss "
+                f"{found['loss']:.4f}, {split} accuracy {100 * found['accuracy']:.2f} %, "
                 f"{speed:.0f} images/s"
             )
-            record |= tested | _empty_sums()
-            if record["best_accuracy"] is None or tested["accuracy"] > record["best_accuracy"]:
-                record |= {"best_accuracy": tested["accuracy"], "best_epoch": epoch + 1}
+            record |= found | _empty_sums()
+            if record["best_accuracy"] is None or found["accuracy"] > record["best_accuracy"]:
+                record |= {"best_accuracy": found["accuracy"], "best_epoch": epoch + 1}
                 checkpoint.save(best, state, record)
             checkpoint.save(latest, state, record)
     return {
@@ -188,6 +190,7 @@ def fit(
         "epoch": step // epoch_steps,
         "interrupted": step < last_step,
         **{name: record[name] for name in ("best_accuracy", "best_epoch", "accuracy", "loss")},
+        "split": split,
         "seconds": time.perf_counter() - started,
         "train_seconds": train_seconds,
     }

@@ -1,4 +1,4 @@
-"""Documented training runs by name, and how settings become a network, an optimizer and steps.
+"""Documented training runs by name; how settings become data, a network, an optimizer and steps.
 
 A recipe is a `Settings`; every field can be overridden from the command line, and all of them are
 written into the run's `config.json`. Documented results are in the recipes' descriptions; what was
@@ -7,12 +7,13 @@ measured is in the README.
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any, Literal
 
 import optax
 
-from jaxcnn import models, optim, schedules
-from jaxcnn.data import make_preprocess
+from jaxcnn import data, models, optim, schedules
+from jaxcnn.data.dataset import divide
 from jaxcnn.train import make_eval_step, make_train_step
 
 
@@ -54,6 +55,14 @@ class Settings:
     """Decides which examples are held out; apart from --seed, so that seeds can be compared."""
     stream: bool | None = None
     """Decode image files while training instead of once before; None decides by size."""
+    normalization: Literal["symmetric", "imagenet"] = "symmetric"
+    """What pixels are mapped to: [-1, 1], or ImageNet's mean 0 and deviation 1."""
+    init: str | None = None
+    """Weights to start from: a .safetensors, .npz or .pth file of PyTorch keys; None draws them."""
+    validation: float = 0.0
+    """Share of the training set held out to choose the best epoch by; 0 chooses on the test set."""
+    examples: int | None = None
+    """Train on so many examples only, as many of each class; None trains on all."""
 
 
 RECIPES: dict[str, tuple[str, Settings]] = {
@@ -77,6 +86,25 @@ RECIPES: dict[str, tuple[str, Settings]] = {
         "vgg_cifar on CIFAR-10; documented: 77 % after 20 epochs",
         Settings("vgg_cifar", "cifar10", 20, 64, 0.1),
     ),
+    "cifar10-googlenet": (
+        "googlenet_cifar on CIFAR-10 at 96x96; documented: about as the VGG after 20 epochs",
+        Settings("googlenet_cifar", "cifar10", 20, 64, 0.01),
+    ),
+    "cifar10-resnet": (
+        "resnet_cifar on CIFAR-10 at 96x96; documented: 80 % after 20 epochs",
+        Settings("resnet_cifar", "cifar10", 20, 64, 0.01),
+    ),
+    "cifar10-densenet": (
+        "densenet_cifar on CIFAR-10 at 96x96; documented: 83 % after 20 epochs",
+        Settings("densenet_cifar", "cifar10", 20, 64, 0.01),
+    ),
+    # Documented with TensorFlow's resize_with_pad, which keeps the aspect ratio and pads with
+    # zeros: for MNIST's square images it pads nothing and is the plain bilinear resize.
+    "mnist-resnet18-keras": (
+        "resnet18_keras on MNIST at 224x224 (resize_with_pad, which pads no square image), "
+        "20 % of the training set held out; 3 epochs",
+        Settings("resnet18_keras", "mnist", 3, 128, 0.01, validation=0.2),
+    ),
 }
 
 
@@ -90,6 +118,38 @@ class Run:
     input_shape: tuple[int, int, int]
     train_step: Callable
     eval_step: Callable
+
+
+def load_data(
+    settings: Settings, *, cache_dir: Path | None = None, tfds_dir: Path | None = None
+) -> data.Dataset:
+    """Load the data that settings name, divided as they say.
+
+    Args:
+        settings: a recipe's, possibly overridden.
+        cache_dir: where decoded images are kept; None is the user's cache folder.
+        tfds_dir: TFDS's data folder; None is $TFDS_DATA_DIR or ~/tensorflow_datasets.
+
+    Raises:
+        ValueError: an unknown network or source, a bad value, or damaged data.
+        FileNotFoundError: the data are not there.
+        ImportError: a TFDS set without TensorFlow Datasets.
+    """
+    dataset = data.load(
+        settings.data,
+        models.input_shape(settings.network),
+        seed=settings.split_seed,
+        holdout=settings.holdout,
+        cache_dir=cache_dir,
+        stream=settings.stream,
+        tfds_dir=tfds_dir,
+    )
+    return divide(
+        dataset,
+        seed=settings.split_seed,
+        validation=settings.validation,
+        examples=settings.examples,
+    )
 
 
 def build(settings: Settings, *, num_classes: int, steps_per_epoch: int = 1) -> Run:
@@ -116,7 +176,7 @@ def build(settings: Settings, *, num_classes: int, steps_per_epoch: int = 1) -> 
     )
     model = models.create(settings.network, num_classes=num_classes)
     input_shape = models.input_shape(settings.network)
-    preprocess = make_preprocess(input_shape)
+    preprocess = data.make_preprocess(input_shape, normalization=settings.normalization)
     return Run(
         model=model,
         tx=tx,

@@ -2,14 +2,16 @@
 
 RUN/config.json      every setting, versions, device, git commit
 RUN/metrics.jsonl    a row every few steps, two an epoch
-RUN/checkpoints/     latest/ and best/ (by test accuracy)
-RUN/results.json     what the run reached
+RUN/checkpoints/     latest/ and best/ (by validation accuracy, without a validation split by test)
+RUN/results.json     what the run reached, and on which split
+RUN/evaluation.json  the best checkpoint on the test set
 RUN/best.safetensors the best weights under PyTorch's keys
 RUN/*.png            curves, confusion matrix, worst mistakes
 """
 
 import json
-from dataclasses import asdict, fields
+from collections.abc import Mapping
+from dataclasses import MISSING, asdict, fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,16 +19,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxcnn import checkpoint, log, plot, weights
+from jaxcnn import checkpoint, log, plot, pretrained, weights
 from jaxcnn.data import Arrays, Dataset, num_batches, read_image
 from jaxcnn.evaluate import confusion, evaluate, worst_mistakes
 from jaxcnn.files import write_atomically
 from jaxcnn.fit import fit
 from jaxcnn.recipes import Run, Settings, build
-from jaxcnn.train import TrainState, init_state
+from jaxcnn.train import TrainState, init_state, state_from
 
 # What a resumed run may change without changing what it computes up to there.
 _MAY_CHANGE = {"epochs"}
+
+# What settings were before they existed: runs of that time hold good.
+_DEFAULTS = {
+    field.name: field.default for field in fields(Settings) if field.default is not MISSING
+}
 
 
 class Trained(NamedTuple):
@@ -43,6 +50,7 @@ def train(
     dataset: Dataset,
     workdir: Path,
     *,
+    initial: Mapping[str, Any] | None = None,
     resume: bool = False,
     eval_batch_size: int = 500,
     log_every: int = 50,
@@ -53,8 +61,10 @@ def train(
 
     Args:
         settings: what to compute.
-        dataset: the settings' data, loaded.
+        dataset: what `jaxcnn.recipes.load_data` gives for the settings.
         workdir: the run folder; made where it is missing.
+        initial: the `state_dict` of the file `settings.init`, PyTorch key -> array; None where the
+            settings name none. A resumed run has no need of it.
         resume: continue the folder's run from its latest checkpoint.
         eval_batch_size: examples an evaluation step.
         log_every: steps between two rows of metrics.
@@ -67,26 +77,32 @@ def train(
     Raises:
         FileExistsError: the folder holds a run and `resume` is off.
         FileNotFoundError: `resume`, but the folder holds no run or no checkpoint.
-        ValueError: `resume` with other settings than the run began with; all are named.
+        ValueError: `resume` with other settings than the run began with, all are named; `initial`
+            does not fit the network; data that are not divided as the settings say.
         FloatingPointError: a NaN or infinite loss.
     """
+    _check_divided(settings, dataset)
     recorded = asdict(settings) | {"class_names": list(dataset.class_names)}
     if resume:
-        _check_same(log.read_config(workdir)["settings"], recorded, workdir)
+        before = log.read_config(workdir)["settings"]
+        _check_same(before, recorded, workdir)
+        recorded = {name: value for name, value in recorded.items() if name in before}
+        if not _saved(workdir, "latest"):
+            raise FileNotFoundError(
+                f"{workdir}: no checkpoint to resume from; start anew with another --workdir"
+            )
     elif any(_saved(workdir, which) for which in ("latest", "best")):
         raise FileExistsError(
             f"{workdir} already holds a run: continue it with --resume, or name another --workdir"
         )
-    else:  # what a run left that broke off before its first checkpoint
-        for name in ("config.json", "metrics.jsonl"):
-            (workdir / name).unlink(missing_ok=True)
     steps = num_batches(len(dataset.train), settings.batch_size, settings.drop_last)
     run = build(settings, num_classes=len(dataset.class_names), steps_per_epoch=max(steps, 1))
     state = _fresh(settings, run)
-    if resume and not _saved(workdir, "latest"):
-        raise FileNotFoundError(
-            f"{workdir}: no checkpoint to resume from; start anew with another --workdir"
-        )
+    if not resume:
+        if settings.init is not None:
+            state = _started_from(initial, state, settings, run)
+        for name in ("config.json", "metrics.jsonl"):  # of a run without a checkpoint
+            (workdir / name).unlink(missing_ok=True)
     log.write_config(workdir, recorded)
     result = fit(
         state,
@@ -122,8 +138,9 @@ def load(workdir: Path, which: str = "best") -> Trained:
         ValueError: a damaged config or checkpoint.
     """
     recorded = log.read_config(workdir)["settings"]
-    names = {field.name for field in fields(Settings)}
-    missing = sorted((names | {"class_names"}) - set(recorded))
+    names = [field.name for field in fields(Settings)]
+    recorded = _DEFAULTS | recorded
+    missing = sorted({*names, "class_names"} - set(recorded))
     if missing:
         raise ValueError(f"{workdir / 'config.json'}: settings lack {', '.join(missing)}")
     settings = Settings(**{name: recorded[name] for name in names})
@@ -167,6 +184,7 @@ def picture(
         result["class_accuracy"] = np.diag(matrix) / matrix.sum(axis=1)
     summary = {
         "data": dataset.source,
+        "split": "test",
         "examples": len(result["labels"]),
         "loss": result["loss"],
         "accuracy": result["accuracy"],
@@ -211,6 +229,38 @@ def _fresh(settings: Settings, run: Run) -> TrainState:
     return init_state(run.model, run.tx, jax.random.key(settings.seed), images)
 
 
+def _started_from(
+    initial: Mapping[str, Any] | None, state: TrainState, settings: Settings, run: Run
+) -> TrainState:
+    """Return the state at step 0 with given weights instead of the drawn ones, in their dtypes."""
+    if initial is None:
+        raise ValueError(f"init={settings.init!r}: initial is None, expected the file's state_dict")
+    drawn = {"params": state.params, "batch_stats": state.batch_stats}
+    try:
+        loaded = weights.from_torch(initial, drawn)
+    except ValueError as error:
+        reason = _other_classes(initial, weights.to_torch(drawn), pretrained.head(settings.network))
+        raise ValueError(f"{settings.init}: {reason or error}") from error
+    loaded = jax.tree.map(lambda new, old: new.astype(old.dtype), loaded, drawn)
+    count = sum(leaf.size for leaf in jax.tree.leaves(loaded["params"]))
+    log.say(f"starts from {settings.init}: {len(initial)} arrays, {count:,} parameters")
+    return state_from(loaded, run.tx)
+
+
+def _other_classes(
+    found: Mapping[str, Any], wanted: Mapping[str, Any], class_axes: Mapping[str, int]
+) -> str | None:
+    """Say so where a state_dict fits but for the number of classes."""
+    if found.keys() != wanted.keys():
+        return None
+    other = [key for key, value in wanted.items() if np.shape(found[key]) != value.shape]
+    if not other or not class_axes.keys() >= set(other):
+        return None
+    key, axis = other[0], class_axes[other[0]]
+    classes = [np.shape(state_dict[key])[axis] for state_dict in (found, wanted)]
+    return f"the file has {classes[0]} classes, the data {classes[1]} ({', '.join(other)})"
+
+
 def _images(split: Any, indices: np.ndarray) -> np.ndarray:
     if isinstance(split, Arrays):
         return np.asarray(split.images)[indices]
@@ -218,7 +268,18 @@ def _images(split: Any, indices: np.ndarray) -> np.ndarray:
     return np.stack(images) if images else np.zeros((0, *split.image_shape), np.uint8)
 
 
+def _check_divided(settings: Settings, dataset: Dataset) -> None:
+    held = dataset.validation is not None
+    if held != (settings.validation > 0) or settings.examples not in (None, len(dataset.train)):
+        raise ValueError(
+            f"validation={settings.validation}, examples={settings.examples}: the data have "
+            f"{len(dataset.train)} training images and {'a' if held else 'no'} validation split; "
+            "expected what jaxcnn.recipes.load_data gives"
+        )
+
+
 def _check_same(before: dict[str, Any], now: dict[str, Any], workdir: Path) -> None:
+    before = _DEFAULTS | before
     changed = [
         f"{name}: {before.get(name)!r} -> {value!r}"
         for name, value in now.items()

@@ -53,8 +53,7 @@ def from_torch(state_dict: Mapping[str, Any], template: Mapping[str, Any]) -> di
         if key not in found:
             continue
         value = found[key]
-        axes = _TO_TORCH.get(len(leaf.shape), range(len(leaf.shape)))
-        expected = tuple(leaf.shape[axis] for axis in axes)
+        expected = _torch_shape(leaf)
         if value.shape != expected:
             problems.append(f"wrong shape: {key} is {value.shape}, expected {expected}")
             continue
@@ -91,17 +90,28 @@ def to_torch(variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
     return state_dict
 
 
+def shapes(variables: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    """Return PyTorch key -> shape, in PyTorch's layout, of variables or a template of them.
+
+    Raises:
+        ValueError: a leaf that PyTorch has no name for.
+    """
+    return {key: _torch_shape(leaf) for key, (_, leaf) in _keys(variables).items()}
+
+
 def save(path: str | os.PathLike, variables: Mapping[str, Any]) -> None:
     """Write variables under PyTorch's keys and layout to a `.safetensors` or `.npz` file.
 
     The file is written whole or not at all.
 
     Raises:
-        ValueError: another suffix.
+        ValueError: another suffix, or bfloat16 values for `.npz`, which has no name for them.
     """
     path = Path(path)
     _check_suffix(path)
     arrays = to_torch(variables)
+    if path.suffix == ".npz" and any(a.dtype == jnp.bfloat16 for a in arrays.values()):
+        raise ValueError(f"{path}: .npz cannot hold bfloat16; use .safetensors or convert first")
     with atomic_file(path) as file:
         if path.suffix == ".npz":
             np.savez(file, allow_pickle=False, **arrays)
@@ -153,6 +163,11 @@ def read(path: str | os.PathLike) -> dict[str, np.ndarray]:
 def _check_suffix(path: Path) -> None:
     if path.suffix not in (".safetensors", ".npz"):
         raise ValueError(f"weights: expected a .safetensors or .npz file, got {str(path)!r}")
+
+
+def _torch_shape(leaf: Any) -> tuple[int, ...]:
+    axes = _TO_TORCH.get(len(leaf.shape), range(len(leaf.shape)))
+    return tuple(leaf.shape[axis] for axis in axes)
 
 
 def _keys(variables: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:

@@ -8,6 +8,7 @@ losses of every step.
 """
 
 import json
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Literal
@@ -19,7 +20,7 @@ from _cli import run
 
 from jaxcnn import data, log, models, plot
 from jaxcnn.files import write_atomically
-from jaxcnn.recipes import RECIPES, Settings
+from jaxcnn.recipes import RECIPES, Settings, load_data
 from parity import harness, reference
 
 
@@ -28,6 +29,7 @@ def main(
     /,
     data_source: Annotated[str | None, tyro.conf.arg(name="data")] = None,
     epochs: int = 1,
+    examples: int | None = None,
     dtypes: tuple[Literal["float64", "float32"], ...] = ("float64", "float32"),
     seed: int = 0,
     out: Path = Path("compare_training.png"),
@@ -40,6 +42,7 @@ def main(
         recipe: whose network, data, batch size and optimizer arguments to use.
         data_source: data source by name or as KIND:PATH; by default the recipe's own.
         epochs: passes over the training set.
+        examples: train on so many examples only, drawn evenly per class.
         dtypes: the precisions to train in.
         seed: decides the twin's initial weights and the order of the examples.
         out: the picture; the losses go beside it as .json.
@@ -47,10 +50,10 @@ def main(
         tfds_dir: TFDS's data folder; by default $TFDS_DATA_DIR or ~/tensorflow_datasets.
     """
     settings = RECIPES[recipe][1]
+    settings = replace(settings, data=data_source or settings.data, examples=examples)
     if epochs < 1:
         raise ValueError(f"--epochs must be at least 1, got {epochs}")
-    shape = models.input_shape(settings.network)
-    dataset = data.load(data_source or settings.data, shape, cache_dir=cache_dir, tfds_dir=tfds_dir)
+    dataset = load_data(settings, cache_dir=cache_dir, tfds_dir=tfds_dir)
     losses = {}
     for dtype in dtypes:
         losses |= _train(settings, dataset, epochs, dtype, seed)
@@ -77,7 +80,8 @@ def _train(
 
     torch.manual_seed(seed)
     twin = reference.create(settings.network, len(dataset.class_names))
-    preprocess = jax.jit(data.make_preprocess(models.input_shape(settings.network)))
+    shape = models.input_shape(settings.network)
+    preprocess = jax.jit(data.make_preprocess(shape, normalization=settings.normalization))
     steps = data.num_batches(len(dataset.train), settings.batch_size, settings.drop_last)
     batches = (
         batch
@@ -96,7 +100,7 @@ def _train(
     pair = harness.make_pair(
         twin,
         models.create(settings.network, num_classes=len(dataset.class_names)),
-        models.input_shape(settings.network),
+        shape,
         batch_size=settings.batch_size,
         dtype=dtype,
         batches=batch,

@@ -7,13 +7,15 @@ Prints loss, accuracy and the accuracy of every class; writes evaluation.json, t
 and the worst mistakes.
 """
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
 from _cli import run
 
-from jaxcnn import data, runs
+from jaxcnn import runs
+from jaxcnn.recipes import load_data
 
 
 def main(
@@ -41,15 +43,9 @@ def main(
     """
     trained = runs.load(workdir, checkpoint)
     settings = trained.settings
-    dataset = data.load(
-        data_source or settings.data,
-        trained.run.input_shape,
-        seed=settings.split_seed,
-        holdout=settings.holdout,
-        cache_dir=cache_dir,
-        stream=settings.stream,
-        tfds_dir=tfds_dir,
-    )
+    # Of the training set nothing is wanted, nor has other data to have the examples for it.
+    wanted = replace(settings, data=data_source or settings.data, validation=0.0, examples=None)
+    dataset = load_data(wanted, cache_dir=cache_dir, tfds_dir=tfds_dir)
     if dataset.class_names != trained.class_names:
         raise ValueError(
             f"{dataset.source} has classes {', '.join(dataset.class_names)}; "
@@ -63,7 +59,7 @@ def main(
     for name, accuracy in zip(trained.class_names, result["class_accuracy"], strict=True):
         print(f"{name:{width}}  {100 * accuracy:6.2f} %")
     print(
-        f"{settings.network} on {dataset.source}: {len(result['labels'])} images, "
+        f"{settings.network} on {dataset.source}: {len(result['labels'])} test images, "
         f"loss {result['loss']:.4f}, accuracy {100 * result['accuracy']:.2f} %; written to {out}"
     )
 

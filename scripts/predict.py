@@ -1,57 +1,183 @@
-"""Name what is on images, with a trained run.
+"""Name what is on images, with a trained run or with weights that others trained.
 
     python scripts/predict.py RUN IMAGE...
+    python scripts/predict.py WEIGHTS IMAGE...
 
-Prints for every image the most probable classes with their probabilities.
+WEIGHTS is a .pth, .pt, .safetensors or .npz file under PyTorch's keys, as torchvision's; a folder
+in place of an image stands for all images in it. Prints for every image the most probable classes
+with their probabilities.
 """
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
+import _weights
 import jax
+import jax.numpy as jnp
 import numpy as np
 import tyro
 from _cli import run
 
-from jaxcnn import runs
-from jaxcnn.data import read_image
+from jaxcnn import imagenet, models, runs
+from jaxcnn.data import make_preprocess, read_image
+from jaxcnn.data.folder import SUFFIXES as IMAGES
+
+
+class Classifier(NamedTuple):
+    """What a run or a weights file says about images."""
+
+    image_shape: tuple[int, int, int]
+    crop: float
+    class_names: tuple[str, ...]
+    predict: Callable[[np.ndarray], jax.Array]  # (B, H, W, C) uint8 -> (B, num_classes)
 
 
 def main(
-    workdir: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")],
+    source: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN|WEIGHTS")],
     images: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="IMAGE...")],
     /,
-    top: int = 3,
-    checkpoint: Literal["best", "latest"] = "best",
+    top: int | None = None,
     batch_size: int = 64,
+    checkpoint: Literal["best", "latest"] | None = None,
+    network: str | None = None,
+    classes: Path | None = None,
+    normalization: Literal["imagenet", "symmetric"] | None = None,
+    crop: float | None = None,
 ) -> None:
     """Name what is on images.
 
     Args:
-        workdir: the run folder.
-        images: image files that Pillow reads; resized and cropped to the network's input.
-        top: classes to print for each image.
-        checkpoint: which of the run's checkpoints.
+        source: a run folder, or a file of weights under PyTorch's keys.
+        images: image files that Pillow reads, or folders of them; resized and cropped to the
+            network's input.
+        top: classes to print for each image; by default 3 of a run's, 5 of a weights file's.
         batch_size: images a step.
+        checkpoint: which of a run's checkpoints; best by default.
+        network: a weights file's network; found from its keys by default.
+        classes: a file of a weights file's class names, one a line; by default ImageNet's 1,000,
+            and numbers for another number of classes.
+        normalization: what a weights file was trained with; by default imagenet for torchvision's
+            networks, symmetric for the others and, if asked for, for torchvision's own googlenet
+            weights (its transform_input).
+        crop: share of the shorter side that is looked at, of a weights file; by default 0.875 for
+            torchvision's networks, 1 for the others.
     """
     if not images:
         raise ValueError("name at least one image file")
-    for name, value in {"--top": top, "--batch-size": batch_size}.items():
+    is_run = source.is_dir() or not (source.is_file() or source.suffix in _weights.SUFFIXES)
+    top = (3 if is_run else 5) if top is None else top
+    for option, value in {"--top": top, "--batch-size": batch_size}.items():
         if value < 1:
-            raise ValueError(f"{name} must be at least 1, got {value}")
-    trained = runs.load(workdir, checkpoint)
-    for start in range(0, len(images), batch_size):
-        paths = images[start : start + batch_size]
+            raise ValueError(f"{option} must be at least 1, got {value}")
+    of_weights = {
+        "network": network,
+        "classes": classes,
+        "normalization": normalization,
+        "crop": crop,
+    }
+    foreign = of_weights if is_run else {"checkpoint": checkpoint}
+    if given := ", ".join(f"--{key}" for key, value in foreign.items() if value is not None):
+        kind = "run folder" if is_run else "weights file"
+        raise ValueError(f"{source} is a {kind}, which takes no {given}")
+    classifier = of_run(source, checkpoint or "best") if is_run else of_file(source, **of_weights)
+    paths = list_images(images)
+    for start in range(0, len(paths), batch_size):
+        batch = paths[start : start + batch_size]
         # Filled up to one size, so that the network is compiled once.
-        pixels = np.zeros((min(batch_size, len(images)), *trained.run.input_shape), np.uint8)
-        for i, path in enumerate(paths):
-            pixels[i] = read_image(path, trained.run.input_shape)
-        batch = {"images": pixels, "labels": np.zeros(len(pixels), np.int32)}
-        probabilities = jax.device_get(trained.run.eval_step(trained.state, batch))["probabilities"]
-        for path, row in zip(paths, probabilities[: len(paths)], strict=True):
+        pixels = np.zeros((min(batch_size, len(paths)), *classifier.image_shape), np.uint8)
+        for i, path in enumerate(batch):
+            pixels[i] = read_image(path, classifier.image_shape, crop=classifier.crop)
+        probabilities = jax.device_get(classifier.predict(pixels))[: len(batch)]
+        for path, row in zip(batch, probabilities, strict=True):
             best = np.argsort(-row, kind="stable")[:top]
-            named = ", ".join(f"{trained.class_names[k]} {100 * row[k]:.1f} %" for k in best)
+            named = ", ".join(f"{classifier.class_names[k]} {100 * row[k]:.1f} %" for k in best)
             print(f"{path}: {named}")
+
+
+def list_images(paths: tuple[Path, ...]) -> list[Path]:
+    """Return the images at the paths, of a folder all in it, sorted by name.
+
+    Raises:
+        FileNotFoundError: no such path.
+        ValueError: a folder without images.
+    """
+    found = []
+    for path in paths:
+        if path.is_dir():
+            inside = sorted(file for file in path.iterdir() if file.name.lower().endswith(IMAGES))
+            if not inside:
+                raise ValueError(f"{path}: no images in it (files named {', '.join(IMAGES)})")
+            found += inside
+        elif path.exists():
+            found.append(path)
+        else:
+            raise FileNotFoundError(f"{path}: no such file")
+    return found
+
+
+def of_run(workdir: Path, checkpoint: str) -> Classifier:
+    """Load a run's classifier, see `runs.load`."""
+    trained = runs.load(workdir, checkpoint)
+
+    def predict(pixels: np.ndarray) -> jax.Array:
+        batch = {"images": pixels, "labels": np.zeros(len(pixels), np.int32)}
+        return trained.run.eval_step(trained.state, batch)["probabilities"]
+
+    return Classifier(trained.run.input_shape, 1.0, trained.class_names, predict)
+
+
+def of_file(
+    path: Path,
+    *,
+    network: str | None,
+    classes: Path | None,
+    normalization: str | None,
+    crop: float | None,
+) -> Classifier:
+    """Load a weights file's classifier; None is what `main` documents as default.
+
+    Raises:
+        ValueError: weights that do not fit, or as many class names as there are not classes.
+    """
+    name, _, model, variables = _weights.load(path, network)
+    for_imagenet = models.create(name).num_classes == 1000  # the networks with torchvision's names
+    preprocess = make_preprocess(
+        models.input_shape(name),
+        normalization=normalization or ("imagenet" if for_imagenet else "symmetric"),
+    )
+    variables = jax.tree.map(
+        lambda leaf: leaf.astype(jnp.float32) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf,
+        variables,
+    )
+
+    @jax.jit
+    def predict(variables: dict, pixels: jax.Array) -> jax.Array:
+        return jax.nn.softmax(model.apply(variables, preprocess(pixels), train=False))
+
+    return Classifier(
+        models.input_shape(name),
+        (0.875 if for_imagenet else 1.0) if crop is None else crop,
+        read_class_names(classes, model.num_classes),
+        lambda pixels: predict(variables, pixels),
+    )
+
+
+def read_class_names(path: Path | None, num_classes: int) -> tuple[str, ...]:
+    """Return a file's class names, one a line, or the default ones where `path` is None.
+
+    Raises:
+        OSError: no such file.
+        ValueError: not `num_classes` names.
+    """
+    if path is not None:
+        names = tuple(path.read_text(encoding="utf-8").splitlines())
+        if len(names) != num_classes or not all(name.strip() for name in names):
+            raise ValueError(f"{path}: expected {num_classes} names, one a line, got {len(names)}")
+        return names
+    if num_classes == len(imagenet.class_names()):
+        return imagenet.class_names()
+    return tuple(map(str, range(num_classes)))
 
 
 if __name__ == "__main__":

@@ -15,12 +15,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
+import _weights
 import numpy as np
 import tyro
 from _cli import run
 
 from jaxcnn import data, log, models, optim, plot, runs, schedules
-from jaxcnn.recipes import RECIPES, Settings
+from jaxcnn.recipes import RECIPES, Settings, load_data
 
 
 @dataclass(frozen=True)
@@ -75,18 +76,12 @@ def main() -> None:
         raise ValueError(f"--seeds must be at least 1, got {options.seeds}")
     workdir = _workdir(recipe, options)
     settings = options.settings
-    dataset = data.load(
-        settings.data,
-        models.input_shape(settings.network),
-        seed=settings.split_seed,
-        holdout=settings.holdout,
-        cache_dir=options.cache_dir,
-        stream=settings.stream,
-        tfds_dir=options.tfds_dir,
-    )
+    dataset = load_data(settings, cache_dir=options.cache_dir, tfds_dir=options.tfds_dir)
+    validation = "" if dataset.validation is None else f", {len(dataset.validation)} validation"
     log.say(
-        f"{settings.network} on {settings.data}: {len(dataset.train)} training and "
-        f"{len(dataset.test)} test images, {len(dataset.class_names)} classes; run folder {workdir}"
+        f"{settings.network} on {settings.data}: {_training_images(settings, dataset)}{validation} "
+        f"and {len(dataset.test)} test images, {len(dataset.class_names)} classes; "
+        f"run folder {workdir}"
     )
     if not plot.available():
         log.say("no pictures: Matplotlib is missing; install jaxcnn[plot]")
@@ -95,20 +90,25 @@ def main() -> None:
         folder = workdir if options.seeds == 1 else workdir / f"seed-{seed}"
         accuracies.append(_train_one(replace(settings, seed=seed), dataset, folder, options))
     if options.seeds > 1:
+        chosen = "best test" if dataset.validation is None else "test"
         log.say(
-            f"best test accuracy over {options.seeds} seeds: {100 * np.mean(accuracies):.2f} % "
+            f"{chosen} accuracy over {options.seeds} seeds: {100 * np.mean(accuracies):.2f} % "
             f"+- {100 * np.std(accuracies, ddof=1):.2f} (mean and standard deviation)"
         )
 
 
 def _train_one(settings: Settings, dataset: data.Dataset, folder: Path, options: Options) -> float:
+    """Train one run; return the test accuracy of its best checkpoint."""
     evaluation = {"eval_batch_size": options.eval_batch_size, "workers": options.workers}
+    # With several seeds some may not have been started when the command was interrupted.
+    resume = options.resume and (options.seeds == 1 or (folder / "config.json").exists())
+    from_file = settings.init is not None and not resume
     result = runs.train(
         settings,
         dataset,
         folder,
-        # With several seeds some may not have been started when the command was interrupted.
-        resume=options.resume and (options.seeds == 1 or (folder / "config.json").exists()),
+        initial=_weights.read_state_dict(Path(settings.init)) if from_file else None,
+        resume=resume,
         **evaluation,
         log_every=options.log_every,
         checkpoint_every=options.checkpoint_every,
@@ -117,15 +117,24 @@ def _train_one(settings: Settings, dataset: data.Dataset, folder: Path, options:
         log.say(f"stopped at step {result['step']}, saved in {folder}; continue with --resume")
         raise KeyboardInterrupt
     best = runs.load(folder)
-    runs.picture(folder, best, dataset, folder, **evaluation)
+    tested = runs.picture(folder, best, dataset, folder, **evaluation)["accuracy"]
     runs.export(folder, best)
+    if result["split"] == "test":
+        tested, once = result["best_accuracy"], ""
+    else:
+        once = f"; test accuracy {100 * tested:.2f} % (of the best)"
     log.say(
-        f"{settings.network}, seed {settings.seed}: test accuracy "
-        f"{100 * result['best_accuracy']:.2f} % (best, epoch {result['best_epoch']}), "
-        f"{100 * result['accuracy']:.2f} % (last); {result['seconds']:.0f} s; "
-        f"results and pictures in {folder}"
+        f"{settings.network}, seed {settings.seed}, {_training_images(settings, dataset)} images: "
+        f"{result['split']} accuracy {100 * result['best_accuracy']:.2f} % "
+        f"(best, epoch {result['best_epoch']}), {100 * result['accuracy']:.2f} % (last){once}; "
+        f"{result['seconds']:.0f} s; results and pictures in {folder}"
     )
-    return result["best_accuracy"]
+    return tested
+
+
+def _training_images(settings: Settings, dataset: data.Dataset) -> str:
+    drawn = "" if settings.examples is None else " (a part, drawn evenly)"
+    return f"{len(dataset.train)} training{drawn}"
 
 
 def _workdir(recipe: str, options: Options) -> Path:

@@ -44,6 +44,45 @@ def test_unstandardize_clips():
     np.testing.assert_array_equal(got, np.array([0, 255], np.uint8))
 
 
+def test_imagenet_normalization_is_torchvision_s_formula():
+    pixels = photograph(8, 9)
+    got = data.standardize(jnp.asarray(pixels), normalization="imagenet")
+    mean, std = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
+    assert got.dtype == jnp.float32
+    np.testing.assert_allclose(got, (pixels / 255 - mean) / std, rtol=0, atol=1e-6)
+    np.testing.assert_array_equal(data.unstandardize(got, normalization="imagenet"), pixels)
+    preprocess = jax.jit(data.make_preprocess((8, 9, 3), normalization="imagenet"))
+    np.testing.assert_allclose(preprocess(pixels[None])[0], got, rtol=0, atol=1e-6)
+
+
+def test_normalization_and_resizing_change_places():
+    """What resizes in the step sees the pixels of a photograph resized before it."""
+    images = np.stack([photograph(64, 48)])
+    resized, plain = (
+        data.make_preprocess((24, 20, 3), normalization=name)(images)
+        for name in ("imagenet", "symmetric")
+    )
+    want = data.unstandardize(plain).astype(int)
+    got = data.unstandardize(resized, normalization="imagenet").astype(int)
+    assert jnp.abs(got - want).max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("channels", "name", "message"),
+    [
+        (3, "caffe", "unknown normalization 'caffe'; known: symmetric, imagenet"),
+        (1, "imagenet", "'imagenet' is for 3 channels; the images have 1 channel"),
+    ],
+)
+def test_normalization_is_checked(channels, name, message):
+    with pytest.raises(data.DataError, match=message):
+        data.make_preprocess((8, 8, channels), normalization=name)
+    with pytest.raises(data.DataError, match=message):
+        data.standardize(jnp.zeros((8, 8, channels), jnp.uint8), normalization=name)
+    with pytest.raises(data.DataError, match=message):
+        data.unstandardize(jnp.zeros((8, 8, channels)), normalization=name)
+
+
 @pytest.mark.parametrize("size", [(24, 31), (20, 60), (90, 70)])
 def test_preprocess_resizes_as_pillow(size):
     """Smaller, larger, one of each: within one gray level of Pillow's own rounding."""
@@ -84,6 +123,42 @@ def test_read_image_fits_the_shorter_side_and_crops_the_centre(wide):
     whole = np.asarray(Image.fromarray(pixels).resize(fitted, Image.Resampling.BILINEAR))
     want = whole[:, 10:30] if wide else whole[10:30]
     assert np.abs(got.astype(int) - want).max() <= 1
+
+
+def torchvision_evaluation(image):
+    """Resize(256) and CenterCrop(224) of torchvision.transforms, with its rounding."""
+    width, height = image.size
+    short = min(width, height)
+    size = (256 * width // short, 256 * height // short)
+    left, top = (round((side - 224) / 2) for side in size)
+    box = (left, top, left + 224, top + 224)
+    return np.asarray(image.resize(size, Image.Resampling.BILINEAR).crop(box), int)
+
+
+@pytest.mark.parametrize("size", [(375, 500), (500, 333), (160, 213), (256, 256), (300, 300)])
+def test_crop_is_torchvision_s_evaluation_transform(size):
+    """To a gray level on squares, else to the half pixel that torchvision may round away."""
+    pixels = photograph(*size)
+    got = data.read_image(encode(pixels), (224, 224, 3), crop=0.875).astype(int)
+    difference = np.abs(got - torchvision_evaluation(Image.fromarray(pixels)))
+    whole = np.abs(got - data.read_image(encode(pixels), (224, 224, 3))).mean()
+    if size[0] == size[1]:
+        assert difference.max() <= 1
+    assert difference.max() <= 8 and difference.mean() < 1.5 and whole > 20
+
+
+def test_crop_of_a_shape_that_fits_already():
+    pixels = photograph(16, 24)
+    got = data.read_image(encode(pixels), (16, 24, 3), crop=0.5)
+    middle = Image.fromarray(pixels).resize((24, 16), Image.Resampling.BILINEAR, (6, 4, 18, 12))
+    np.testing.assert_array_equal(got, np.asarray(middle))
+    np.testing.assert_array_equal(data.read_image(encode(pixels), (16, 24, 3), crop=1.0), pixels)
+
+
+@pytest.mark.parametrize("crop", [0.0, -0.5, 1.01, float("nan")])
+def test_crop_is_checked(crop):
+    with pytest.raises(ValueError, match="crop must be above 0 and at most 1"):
+        data.read_image(encode(photograph(8, 8)), (8, 8, 3), crop=crop)
 
 
 def test_read_image_takes_paths_bytes_and_files(tmp_path):

@@ -1,34 +1,21 @@
 """The scripts as a user calls them: whole processes, their output and their exit status."""
 
 import json
-import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 
 import numpy as np
 import pytest
 from conftest import ROOT
 from PIL import Image
+from processes import call, start
 from sklearn.datasets import load_digits
 
-from jaxcnn import checkpoint, log
+from jaxcnn import checkpoint, log, runs, weights
+from parity import reference
 
-
-def start(script, *arguments, cwd=ROOT):
-    command = [sys.executable, str(ROOT / f"scripts/{script}.py"), *map(str, arguments)]
-    pipe = subprocess.PIPE
-    return subprocess.Popen(command, cwd=cwd, stdout=pipe, stderr=pipe, text=True, env=os.environ)
-
-
-def call(script, *arguments, status=0, **options):
-    process = start(script, *arguments, **options)
-    out, err = process.communicate(timeout=300)
-    assert process.returncode == status, out + err
-    assert "Traceback" not in err
-    return out + err
+PICTURE = ROOT / "parity/results/alexnet_cifar.png"
 
 
 @pytest.fixture(scope="module")
@@ -116,6 +103,11 @@ def test_list_names_everything():
     out = call("train", "--list")
     for name in ("digits-cnn", "cifar10-vgg", "alexnet_cifar", "idx:DIR", "sgd", "exponential"):
         assert name in out
+    lines = [line.split(maxsplit=1) for line in out.splitlines() if line.startswith("  ")]
+    texts = {name: text.strip() for name, *rest in lines for text in rest}
+    assert texts["densenet_cifar"] == "input (96, 96, 3)"
+    assert texts["resnet18_keras"] == "input (224, 224, 1)"
+    assert "80 % after 20 epochs" in texts["cifar10-resnet"]
 
 
 @pytest.mark.parametrize(
@@ -129,13 +121,30 @@ def test_list_names_everything():
         ("train", ["digits-cnn", "--resume"], "no run of digits-cnn in runs/"),
         ("train", ["digits-cnn", "--epochs", "many"], "invalid literal for int"),
         ("train", ["digits-rnn"], "digits-cnn"),
+        ("train", ["digits-cnn", "--normalization", "max"], "invalid choice 'max'"),
         ("evaluate", ["nowhere"], "nowhere/config.json: no such file"),
-        ("predict", ["nowhere", "a.png"], "nowhere/config.json: no such file"),
+        ("predict", ["nowhere", PICTURE], "nowhere/config.json: no such file"),
         ("plot", ["nowhere", "--out", "a.png"], "nowhere"),
     ],
 )
 def test_mistakes_get_one_clear_line(script, arguments, message, tmp_path):
     assert message in call(script, *arguments, status=2, cwd=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--validation", 1.5], "error: validation=1.5: expected at least 0 and below 1"),
+        (["--examples", 5], "error: examples=5: expected 10"),
+        (["--normalization", "imagenet"], "error: normalization 'imagenet' is for 3 channels"),
+        (["--init", "none.npz"], "error: none.npz: no such file"),
+        (["--init", "a.txt"], "error: a.txt: expected a weight file"),
+    ],
+)
+def test_wrong_values_leave_no_folder(arguments, message, tmp_path):
+    out = call("train", "digits-cnn", *arguments, status=2, cwd=tmp_path)
+    assert out.splitlines()[-1].startswith(message) and out.count("error") == 1
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_run_is_not_overwritten_nor_resumed_with_other_settings(trained):
@@ -175,3 +184,66 @@ def test_a_best_checkpoint_alone_is_not_mixed_into_another_run(trained, tmp_path
     arguments = ["digits-cnn", "--epochs", 3, "--workdir", workdir, "--resume"]
     assert "another --workdir" in call("train", *arguments, status=2)
     assert checkpoint.saved_step(workdir / "checkpoints/best") is not None
+
+
+def state_dict_file(workdir, path):
+    """Write a run's best weights to a file of the kind that the path's suffix names."""
+    state = runs.load(workdir).state
+    variables = {"params": state.params, "batch_stats": state.batch_stats}
+    if path.suffix != ".pth":
+        weights.save(path, variables)
+        return
+    import torch
+
+    twin = reference.create("cnn_mnist")
+    tensors = {key: torch.from_numpy(value) for key, value in weights.to_torch(variables).items()}
+    twin.load_state_dict(tensors)
+    torch.save(twin.state_dict(), path)
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".safetensors", ".pth"])
+def test_a_run_starts_from_a_file(suffix, trained, tmp_path):
+    """A step at a small rate leaves what was loaded; without the file it is guesswork."""
+    path, workdir = tmp_path / f"weights{suffix}", tmp_path / "run"
+    state_dict_file(trained[0], path)
+    options = ["--epochs", 1, "--examples", 64, "--learning-rate", 1e-3, "--workdir", workdir]
+    out = call("train", "digits-cnn", "--init", path, *options)
+    assert f"starts from {path}: 16 arrays, 29,034 parameters" in out
+    results = json.loads((workdir / "results.json").read_text())
+    assert results["best_accuracy"] > 0.8
+    assert log.read_config(workdir)["settings"]["init"] == str(path)
+    path.unlink()
+    again = call("train", "digits-cnn", "--init", path, *options, "--resume", "--epochs", 2)
+    assert "epoch 2/2" in again and "starts from" not in again
+
+
+def test_weights_of_another_network_leave_no_folder(trained, tmp_path):
+    workdir = tmp_path / "run"
+    options = ["--network", "mlp_mnist", "--init", trained[0] / "best.safetensors"]
+    out = call("train", "digits-cnn", *options, "--workdir", workdir, status=2)
+    assert "best.safetensors: state_dict does not fit the network" in out
+    assert "missing: fc1.weight" in out and "unexpected: layer1.0.weight" in out
+    assert not workdir.exists()
+
+
+def test_validation_chooses_and_the_test_set_is_used_once(tmp_path):
+    workdir = tmp_path / "run"
+    options = ["--validation", 0.25, "--examples", 300, "--epochs", 2, "--workdir", workdir]
+    out = call("train", "digits-cnn", *options)
+    results, tested = (
+        json.loads((workdir / f"{name}.json").read_text()) for name in ("results", "evaluation")
+    )
+    assert results["split"] == "validation" and tested["split"] == "test"
+    assert tested["examples"] == 359
+    assert "300 training (a part, drawn evenly), 359 validation and 359 test images" in out
+    first, last = (
+        next(line for line in out.splitlines() if key in line) for key in ("epoch 1/2:", "seed 0")
+    )
+    assert "validation accuracy" in first and "test" not in first
+    assert "300 training (a part, drawn evenly) images" in last
+    assert f"validation accuracy {100 * results['best_accuracy']:.2f} % (best, epoch" in last
+    assert f"test accuracy {100 * tested['accuracy']:.2f} % (of the best)" in last
+    settings = log.read_config(workdir)["settings"]
+    assert (settings["validation"], settings["examples"]) == (0.25, 300)
+    out = call("evaluate", workdir)
+    assert f"359 test images, loss {tested['loss']:.4f}" in out

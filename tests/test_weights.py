@@ -52,6 +52,15 @@ def test_files_round_trip_exactly(name, suffix, tmp_path):
     assert [p.name for p in path.parent.iterdir()] == [path.name], "temporary files are left"
 
 
+def test_bfloat16_goes_into_safetensors_and_not_into_npz(tmp_path):
+    variables = jax.tree.map(lambda x: x.astype(jnp.bfloat16), variables_of("mlp_mnist"))
+    with pytest.raises(ValueError, match=r"w\.npz: \.npz cannot hold bfloat16"):
+        weights.save(tmp_path / "w.npz", variables)
+    assert not list(tmp_path.iterdir())
+    weights.save(tmp_path / "w.safetensors", variables)
+    assert_same_bits(weights.load(tmp_path / "w.safetensors", template_of(variables)), variables)
+
+
 def test_files_hold_pytorch_keys_and_layout(tmp_path):
     variables = variables_of("cnn_mnist")
     weights.save(tmp_path / "w.npz", variables)

@@ -9,9 +9,16 @@ from jaxcnn.data.batches import (
 )
 from jaxcnn.data.catalog import load, sources
 from jaxcnn.data.dataset import Arrays, DataError, Dataset, Files
-from jaxcnn.data.preprocess import make_preprocess, read_image, standardize, unstandardize
+from jaxcnn.data.preprocess import (
+    NORMALIZATIONS,
+    make_preprocess,
+    read_image,
+    standardize,
+    unstandardize,
+)
 
 __all__ = [
+    "NORMALIZATIONS",
     "Arrays",
     "DataError",
     "Dataset",

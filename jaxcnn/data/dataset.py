@@ -1,4 +1,4 @@
-"""What every source becomes: class names, a train split and a test split.
+"""What every source becomes: class names, a train split, a test split, perhaps a validation split.
 
 A split is `Arrays` (all images in memory as uint8) or `Files` (paths, decoded batch by batch by
 worker processes). The checks that every source shares are here too.
@@ -7,7 +7,7 @@ worker processes). The checks that every source shares are here too.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -51,12 +51,20 @@ class Files:
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """A source, loaded: `class_names[label]` names the class of both splits' labels."""
+    """A source, loaded: `class_names[label]` names the class of every split's labels."""
 
     source: str
     class_names: tuple[str, ...]
     train: Arrays | Files
     test: Arrays | Files
+    validation: Arrays | Files | None = None
+
+    @property
+    def watched(self) -> tuple[str, Arrays | Files]:
+        """What is evaluated while training, with its name: validation, without one test."""
+        if self.validation is None:
+            return "test", self.test
+        return "validation", self.validation
 
 
 def take(split: Arrays | Files, indices: np.ndarray) -> Arrays | Files:
@@ -68,9 +76,15 @@ def take(split: Arrays | Files, indices: np.ndarray) -> Arrays | Files:
 
 
 def hold_out(
-    source: str, split: Any, class_names: Sequence[str], *, seed: int, holdout: float
+    source: str,
+    split: Any,
+    class_names: Sequence[str],
+    *,
+    seed: int,
+    holdout: float,
+    purpose: str = "test",
 ) -> tuple[Any, Any]:
-    """Divide a source that has no test split: `holdout` of each class becomes the test split.
+    """Divide a split: `holdout` of each class is held out for testing, or for `purpose`.
 
     The division is a pure function of the labels, `seed` and `holdout` (a fraction in (0, 1)); at
     least one image of each class goes to either side. Both sides keep the source's order.
@@ -81,17 +95,65 @@ def hold_out(
     if not 0 < holdout < 1:
         raise DataError(f"holdout={holdout}: expected a fraction between 0 and 1")
     labels = np.asarray(split.labels)
-    test = np.zeros(len(labels), dtype=bool)
+    held = np.zeros(len(labels), dtype=bool)
     for label, name in enumerate(class_names):
         members = np.flatnonzero(labels == label)
         if len(members) < 2:
             raise DataError(
                 f"{source}: class {name!r} has {len(members)} image(s); dividing it into train and "
-                "test takes 2 or more"
+                f"{purpose} takes 2 or more"
             )
         count = min(max(round(holdout * len(members)), 1), len(members) - 1)
-        test[np.random.default_rng([seed, label]).permutation(members)[:count]] = True
-    return take(split, np.flatnonzero(~test)), take(split, np.flatnonzero(test))
+        held[np.random.default_rng([seed, label]).permutation(members)[:count]] = True
+    return take(split, np.flatnonzero(~held)), take(split, np.flatnonzero(held))
+
+
+def draw(source: str, split: Any, class_names: Sequence[str], *, seed: int, examples: int) -> Any:
+    """Draw a split's `examples` at random, as many of each class, in the source's order.
+
+    Classes that have fewer give all of theirs, the others make up for it. The draw is a pure
+    function of the labels, `seed` and `examples`; a larger one holds every smaller one.
+
+    Raises:
+        DataError: more examples than there are, or fewer than classes.
+    """
+    if not len(class_names) <= examples <= len(split):
+        raise DataError(
+            f"examples={examples}: expected {len(class_names)} (one of each class) to {len(split)} "
+            f"(the training images of {source})"
+        )
+    labels = np.asarray(split.labels)
+    turn = np.empty(len(labels), np.int64)
+    for label in range(len(class_names)):
+        members = np.flatnonzero(labels == label)
+        turn[members] = np.random.default_rng([seed, label]).permutation(len(members))
+    # All that are their class' first, then all that are its second, ...
+    return take(split, np.sort(np.lexsort((labels, turn))[:examples]))
+
+
+def divide(dataset: Dataset, *, seed: int, validation: float, examples: int | None) -> Dataset:
+    """Return a data set with a validation split, and a train split of so many examples.
+
+    Args:
+        dataset: without a validation split.
+        seed: decides which examples go where.
+        validation: share of every class of the train split that becomes the validation split; 0
+            for none.
+        examples: how many of the rest stay, as many of each class (see `draw`); None for all.
+
+    Raises:
+        DataError: an argument out of range, or a class with too few images.
+    """
+    if not 0 <= validation < 1:
+        raise DataError(f"validation={validation}: expected at least 0 and below 1")
+    source, names, train, held = dataset.source, dataset.class_names, dataset.train, None
+    if validation:
+        train, held = hold_out(
+            source, train, names, seed=seed, holdout=validation, purpose="validation"
+        )
+    if examples is not None:
+        train = draw(source, train, names, seed=seed, examples=examples)
+    return replace(dataset, train=train, validation=held)
 
 
 def check_image_shape(image_shape: Sequence[int]) -> tuple[int, int, int]:
