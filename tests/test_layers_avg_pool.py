@@ -49,6 +49,17 @@ def test_average(shape, args, ceil_mode, count_include_pad, dtype):
     assert_close(got, want, rtol=RTOL[dtype])
 
 
+@pytest.mark.parametrize("count_include_pad", [False, True])
+def test_a_window_larger_than_the_image_rounds_up_to_one(count_include_pad):
+    options = {"ceil_mode": True, "count_include_pad": count_include_pad}
+    got, want = compare(
+        lambda x: avg_pool2d(x, 3, 2, **options),
+        lambda x: F.avg_pool2d(x, 3, 2, **options),
+        {"x": np.random.default_rng(0).normal(0.3, 1, (1, 2, 2, 5))},
+    )
+    assert_close(got, want, rtol=1e-12)
+
+
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize(("shape", "size"), SIZES)
 def test_adaptive_average(shape, size, dtype):

@@ -32,6 +32,8 @@ CEIL = [
     ((1, 2, 6, 5), (2, 3, 1)),  # the last window would start behind the image
     ((2, 2, 9, 8), ((3, 2), (2, 4), (1, 0))),
     ((1, 1, 5, 4), ((5, 4), 7)),
+    ((1, 2, 2, 5), (3, 2)),  # the window is larger than the image
+    ((1, 2, 1, 2), ((3, 4), 3)),
 ]
 
 

@@ -36,7 +36,9 @@ def output_size(
     """
     padded = tuple(n + sum(p) for n, p in zip(size, padding, strict=True))
     reach = tuple(d * (k - 1) + 1 for d, k in zip(dilation, kernel, strict=True))
-    if padded[0] < reach[0] or padded[1] < reach[1]:
+    # Rounding up accepts a window that the image fills but for less than a step.
+    spare = (stride[0] - 1, stride[1] - 1) if ceil_mode else (0, 0)
+    if padded[0] + spare[0] < reach[0] or padded[1] + spare[1] < reach[1]:
         raise ValueError(
             f"{layer}: kernel {reach} (dilation included) is larger than the padded input {padded}"
         )
