@@ -18,7 +18,8 @@ import torch
 from jaxcnn import losses, weights
 from parity.compilation import compiled, precision
 from parity.errors import assert_close, errors
-from parity.pair import Pair, arrays, make_pair, pair, randomise
+from parity.pair import Pair, arrays, make_pair, pair
+from parity.randomise import randomise
 from parity.sides import (
     OUTPUT,
     Arrays,

@@ -6,7 +6,6 @@ seed hold the same numbers and their results differ by rounding alone.
 
 import copy
 import inspect
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -22,6 +21,7 @@ import parity.reference
 from jaxcnn import models, train, weights
 from jaxcnn.losses import main_logits
 from parity.compilation import compiled, precision
+from parity.randomise import randomise
 from parity.sides import Arrays, named, to_nchw
 
 DTYPES = {"float64": torch.float64, "float32": torch.float32}
@@ -241,33 +241,6 @@ def make_pair(
         functional=functional,
         uncounted=frozenset(uncounted),
     )
-
-
-def randomise(module: torch.nn.Module, seed: int) -> None:
-    """Draw every parameter and statistic of a torch module, in place, far from the initial ones.
-
-    Zeros and ones hide mistakes: a fresh batch norm is nearly the identity, whatever its eps, its
-    momentum and the order of its operations. Weights get PyTorch's fan-in and the gain 2 of
-    He et al., so that the signal survives any depth; vectors named `weight` (norms' scales) lie in
-    0.5 to 1.5, a quarter of them negative; biases and running means are normal; running variances
-    lie in 0.5 to 2.5; batch counters in 1 to 20.
-    """
-    rng = np.random.default_rng(seed)
-    for key, tensor in module.state_dict().items():
-        shape, leaf = tuple(tensor.shape), key.rsplit(".", 1)[-1]
-        if not tensor.is_floating_point():
-            value = rng.integers(1, 20, shape)
-        elif leaf == "running_var":
-            value = rng.uniform(0.5, 2.5, shape)
-        elif len(shape) > 1:
-            value = rng.normal(0, math.sqrt(2 / math.prod(shape[1:])), shape)
-        elif leaf == "weight":
-            value = rng.uniform(0.5, 1.5, shape) * rng.choice([1, 1, 1, -1], shape)
-        else:
-            value = rng.normal(0, 0.2, shape)
-        # copy_ rounds to the module's dtype; a float64 module gets float32's values too.
-        drawn = torch.as_tensor(value)
-        tensor.copy_(drawn.float() if drawn.is_floating_point() else drawn)
 
 
 def arrays(tensors: Mapping[str, torch.Tensor], pair: Pair) -> Arrays:

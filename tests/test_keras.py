@@ -19,8 +19,8 @@ from jaxcnn import losses
 from jaxcnn.layers import keras as ours
 from jaxcnn.models.resnet_keras import ResNetKeras
 from parity import harness
+from parity.compilation import compiled
 from parity.errors import assert_close
-from parity.pair import compiled
 from parity.reference.resnet_keras import ResNetKeras as Twin
 
 # Our leaf -> Keras' variable, of layers with a kernel and of norms.

@@ -11,7 +11,7 @@ import torch
 from jaxcnn import weights
 from jaxcnn.models import densenet
 from parity import harness
-from parity.pair import compiled
+from parity.compilation import compiled
 from parity.reference import densenet as reference
 
 # Name -> (twin, block, channels of its input).

@@ -11,7 +11,7 @@ import pytest
 from jaxcnn import models
 from jaxcnn.models import resnet, resnet_keras
 from parity import harness
-from parity.pair import compiled
+from parity.compilation import compiled
 from parity.reference import resnet as reference
 from parity.reference import resnet_keras as keras_reference
 

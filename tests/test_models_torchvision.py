@@ -12,7 +12,7 @@ from torchvision_import import torchvision_models
 import parity.reference
 from jaxcnn import models, weights
 from parity import harness
-from parity.pair import compiled
+from parity.compilation import compiled
 from parity.sides import heads
 
 # The smallest of every family, and of the ResNets with either block; then the others.

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import lax
 
+from jaxcnn.layers.initializers import Initializer
 from jaxcnn.layers.window import check_images
 
 
@@ -28,11 +29,13 @@ class BatchNorm2d(nn.Module):
             with equal weight (1 / num_batches_tracked), as in PyTorch.
         unbiased: whether the running variance is the unbiased one, as PyTorch's, or the biased one
             that the batch is normalised by, as Keras'.
+        scale_init: distribution of the initial `scale`.
     """
 
     eps: float = 1e-5
     momentum: float | None = 0.1
     unbiased: bool = True
+    scale_init: Initializer = nn.initializers.ones
 
     @nn.compact
     def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
@@ -44,7 +47,7 @@ class BatchNorm2d(nn.Module):
         layer = f"BatchNorm2d {self.name!r}"
         check_images(layer, images.shape)
         channels, dtype = images.shape[3], images.dtype
-        scale = self.param("scale", nn.initializers.ones, (channels,), dtype)
+        scale = self.param("scale", self.scale_init, (channels,), dtype)
         bias = self.param("bias", nn.initializers.zeros, (channels,), dtype)
         mean = self.variable("batch_stats", "mean", jnp.zeros, (channels,), dtype)
         var = self.variable("batch_stats", "var", jnp.ones, (channels,), dtype)

@@ -92,12 +92,10 @@ _conv = partial(
 )
 
 
-class _ZeroNorm(BatchNorm2d):
-    """A norm whose scale starts at zero, so that its block starts as the shortcut alone."""
-
-    def param(self, name, init_fn, *args, **options):
-        init = nn.initializers.zeros if name == "scale" else init_fn
-        return super().param(name, init, *args, **options)
+def _last_norm(zero_init: bool, name: str) -> BatchNorm2d:
+    """Return a branch's last norm, at zero if its block is to start as the shortcut alone."""
+    init = nn.initializers.zeros if zero_init else nn.initializers.ones
+    return BatchNorm2d(scale_init=init, name=name)
 
 
 class BasicBlock(nn.Module):
@@ -116,12 +114,11 @@ class BasicBlock(nn.Module):
     @nn.compact
     def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
         """Map (B, H, W, C) to (B, H', W', features)."""
-        last_norm = _ZeroNorm if self.zero_init_residual else BatchNorm2d
         relu = ReLU(name="relu")
         x = _conv(self.features, 3, self.stride, padding=1, name="conv1")(images)
         x = relu(BatchNorm2d(name="bn1")(x, train=train))
         x = _conv(self.features, 3, padding=1, name="conv2")(x)
-        x = last_norm(name="bn2")(x, train=train)
+        x = _last_norm(self.zero_init_residual, "bn2")(x, train=train)
         return relu(x + _shortcut(images, self.features, self.stride, train))
 
 
@@ -141,14 +138,13 @@ class Bottleneck(nn.Module):
     @nn.compact
     def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
         """Map (B, H, W, C) to (B, H', W', 4 features)."""
-        last_norm = _ZeroNorm if self.zero_init_residual else BatchNorm2d
         relu = ReLU(name="relu")
         x = _conv(self.features, 1, name="conv1")(images)
         x = relu(BatchNorm2d(name="bn1")(x, train=train))
         x = _conv(self.features, 3, self.stride, padding=1, name="conv2")(x)
         x = relu(BatchNorm2d(name="bn2")(x, train=train))
         x = _conv(4 * self.features, 1, name="conv3")(x)
-        x = last_norm(name="bn3")(x, train=train)
+        x = _last_norm(self.zero_init_residual, "bn3")(x, train=train)
         return relu(x + _shortcut(images, 4 * self.features, self.stride, train))
 
 

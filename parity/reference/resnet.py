@@ -91,6 +91,7 @@ class Bottleneck(nn.Module):
     """torchvision's block of 1x1, 3x3 (with the stride) and 1x1 convolutions."""
 
     expansion = 4
+    last_norm = "bn3"  # see `parity.randomise`
 
     def __init__(self, in_channels, features, stride=1):
         super().__init__()
