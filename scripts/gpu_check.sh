@@ -32,6 +32,7 @@ PY
     # Equal bits on a GPU need algorithms without atomics, and the same ones in every process.
     XLA_FLAGS="${XLA_FLAGS:-} --xla_gpu_deterministic_ops=true --xla_gpu_autotune_level=0" \
         timeout 240 "$python" -m pytest -q -p no:cacheprovider -p no:xdist --junitxml "$out/tests.xml" \
+        -k "not test_parity or cnn_mnist or alexnet_cifar or resnet_cifar" \
         tests/test_gpu.py tests/test_parity.py tests/test_train.py tests/test_fit.py || status=1
     if [ -d "${JAXCNN_DATA:-}/mnist" ]; then
         recipe mnist-cnn --data "idx:$JAXCNN_DATA/mnist"

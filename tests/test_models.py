@@ -22,6 +22,10 @@ def shapes(model, shape):
         ("cnn_mnist", 29_034),
         ("alexnet_cifar", 576_778),
         ("vgg_cifar", 9_272_790),
+        ("googlenet_cifar", 5_955_452),
+        ("resnet_cifar", 11_180_682),
+        ("densenet_cifar", 9_855_306),
+        ("resnet18_keras", 11_178_378),
     ],
 )
 def test_documented_parameter_counts(name, parameters):
@@ -56,7 +60,9 @@ def test_documented_shapes_of_vgg_blocks():
 
 
 def test_errors_name_the_value():
-    with pytest.raises(ValueError, match="unknown network 'resnet_mars'; known: alexnet_cifar"):
+    with pytest.raises(
+        ValueError, match="unknown network 'resnet_mars'; known: alexnet, alexnet_cifar"
+    ):
         models.create("resnet_mars")
     with pytest.raises(ValueError, match="num_classes must be at least 1, got 0"):
         models.create("cnn_mnist", num_classes=0)
