@@ -183,7 +183,9 @@ def test_a_failed_picture_leaves_the_old_one(tmp_path, monkeypatch):
     assert path.read_bytes() == b"old" and list(tmp_path.iterdir()) == [path]
 
 
-def test_drawing_in_a_thread_leaves_pyplot_alone(tmp_path):
+def test_drawing_in_a_thread_leaves_pyplot_alone(tmp_path, monkeypatch):
+    # Other tests' libraries may have imported it.
+    monkeypatch.delitem(sys.modules, "matplotlib.pyplot", raising=False)
     caught = []
 
     def draw():
