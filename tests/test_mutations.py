@@ -242,15 +242,19 @@ def assert_passes(make, comparison):
     harness.assert_close(*compare(make()), rtol=budget)
 
 
-@pytest.mark.parametrize("mistake", MUTATIONS)
-def test_mistake_is_caught(mistake, monkeypatch):
-    make, comparison, mutate = MUTATIONS[mistake]
+def assert_caught(make, comparison, mutate, monkeypatch):
+    """Assert that a comparison passes as things are and fails by far with a mistake."""
     assert_passes(make, comparison)
     mutate(monkeypatch)
     compare, budget, _ = harness.COMPARISONS[comparison]
     got, want = compare(make())
     with pytest.raises(AssertionError, match="differ by more than"):
         harness.assert_close(got, want, rtol=CLEAR * budget)
+
+
+@pytest.mark.parametrize("mistake", MUTATIONS)
+def test_mistake_is_caught(mistake, monkeypatch):
+    assert_caught(*MUTATIONS[mistake], monkeypatch)
 
 
 @pytest.mark.parametrize("comparison", [FORWARD, TRAINING, BACKWARD, STATISTICS])
