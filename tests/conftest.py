@@ -16,6 +16,13 @@ def strict_dtypes():
     jax.config.update("jax_numpy_dtype_promotion", "strict")
 
 
+@pytest.fixture(autouse=True, scope="module")
+def forgotten_programs():
+    """Drop what a file's tests compiled: kept, the programs of all tests fill gigabytes."""
+    yield
+    jax.clear_caches()
+
+
 @pytest.fixture
 def float64():
     """Switch JAX to double precision for one test."""
