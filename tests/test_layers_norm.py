@@ -12,7 +12,10 @@ from parity import harness
 from parity.compilation import precision
 from parity.errors import assert_close
 from parity.functions import compare
+from parity.sides import to_nchw, to_nhwc
 
+# What PyTorch's norm keeps.
+FRESH = ("running_mean", "running_var", "num_batches_tracked")
 SHAPES = [(4, 3, 5, 7), (1, 2, 3, 3), (2, 1, 1, 1), (1, 4, 1, 2), (8, 3, 1, 1)]
 
 
@@ -56,21 +59,110 @@ def test_outputs_and_gradients(shape, eps, train, float64):
     assert_close(got, want, rtol=1e-9 if few else 1e-12)
 
 
-@pytest.mark.parametrize("momentum", [0.1, 0.9, 1.0, 0.0, None])
-def test_fifty_batches(momentum, float64):
-    twin, layer, variables = twin_and_variables(3, momentum=momentum)
-    start = int(twin.num_batches_tracked)
-    update = jax.jit(lambda v, x: layer.apply(v, x, train=True, mutable=["batch_stats"])[1])
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("train", [True, False])
+@pytest.mark.parametrize("shape", [SHAPES[0], SHAPES[4]])
+@pytest.mark.parametrize("affine", [True, False])
+@pytest.mark.parametrize("track", [True, False])
+def test_second_gradients_with_and_without_parameters_and_statistics(
+    track, affine, shape, train, dtype
+):
+    with precision(dtype):
+        twin, layer, variables = twin_and_variables(
+            shape[1], dtype, affine=affine, track_running_stats=track
+        )
+    stats = {"batch_stats": variables["batch_stats"]} if track else {}
+
+    def ours(x, scale=None, bias=None):
+        params = {"params": {"scale": scale, "bias": bias}} if affine else {}
+        return layer.apply({**params, **stats}, x, train=train, mutable=["batch_stats"])[0]
+
+    def theirs(x, scale=None, bias=None):
+        running = [twin.running_mean.clone(), twin.running_var.clone()] if track else [None, None]
+        training = train or not track
+        return torch.nn.functional.batch_norm(x, *running, scale, bias, training)
+
+    arguments = {"x": np.random.default_rng(0).normal(0.5, 2, shape).astype(dtype)}
+    if affine:
+        arguments["scale"] = twin.weight.detach().numpy()
+        arguments["bias"] = twin.bias.detach().numpy()
+    got, want = compare(ours, theirs, arguments, second=True)
+    # In evaluation the output is a line in x, whose second gradient is zero.
+    zeros = [n for n in want if n.startswith("second")]
+    assert_close(got, want, rtol=1e-11 if dtype == "float64" else 1e-4, zeros=zeros)
+
+
+FIFTY = [  # shape, arguments
+    ((2, 3, 4, 5), {"momentum": 0.1}),
+    ((2, 3, 4, 5), {"momentum": 0.01}),
+    ((2, 3, 4, 5), {"momentum": 0.9}),
+    ((2, 3, 4, 5), {"momentum": 1.0}),
+    ((2, 3, 4, 5), {"momentum": 0.0}),
+    ((2, 3, 4, 5), {"momentum": None}),
+    ((2, 1, 1, 1), {"momentum": None}),
+    ((2, 1, 1, 1), {"momentum": 0.1, "eps": 1e-3}),
+    ((7, 4, 1, 1), {"momentum": 0.01, "eps": 0.1}),
+    ((1, 2, 3, 1), {"momentum": 1.0, "affine": False}),
+    ((1, 2, 1, 5), {"momentum": None, "affine": False}),
+    ((3, 6, 2, 2), {"momentum": 0.1, "affine": False, "eps": 1e-3}),
+    ((3, 6, 2, 2), {"momentum": 0.01, "affine": False}),
+    ((2, 3, 4, 5), {"track_running_stats": False}),
+    ((2, 3, 4, 5), {"track_running_stats": False, "affine": False}),
+    ((2, 1, 1, 1), {"track_running_stats": False, "momentum": None, "eps": 1e-2}),
+]
+
+
+@pytest.mark.parametrize(("shape", "options"), FIFTY)
+def test_fifty_batches(shape, options, float64):
+    twin, layer, variables = twin_and_variables(shape[1], **options)
+    track = options.get("track_running_stats", True)
+    start = int(twin.num_batches_tracked) if track else 0
+    step = jax.jit(lambda v, x: layer.apply(v, x, train=True, mutable=["batch_stats"]))
     rng = np.random.default_rng(0)
     twin.train()
     for _ in range(50):
-        x = rng.normal(rng.normal(), rng.uniform(0.5, 3), (2, 4, 5, 3))
-        twin(torch.from_numpy(x.transpose(0, 3, 1, 2)))
-        variables = {**variables, **update(variables, jnp.asarray(x))}
-    assert int(twin.num_batches_tracked) == start + 50
+        x = rng.normal(rng.normal(), rng.uniform(0.5, 3), shape)
+        want_out = twin(torch.from_numpy(x))
+        out, updated = step(variables, jnp.asarray(to_nhwc(x)))
+        variables = {**variables, **updated}
     want = {key: value.numpy() for key, value in twin.named_buffers()}
-    got = weights.to_torch({"batch_stats": variables["batch_stats"]})
-    assert_close(got, want, rtol=1e-12)
+    got = weights.to_torch(updated)
+    assert set(want) == (set(FRESH) if track else set())
+    if track:
+        assert int(twin.num_batches_tracked) == start + 50
+    twin.eval()
+    x = rng.normal(2, 1, shape)
+    want["training"] = want_out.detach().numpy()
+    want["evaluation"] = twin(torch.from_numpy(x)).detach().numpy()
+    got["training"] = to_nchw(out)
+    got["evaluation"] = to_nchw(layer.apply(variables, jnp.asarray(to_nhwc(x)), train=False))
+    assert_close(got, want, rtol=1e-9 if shape == (2, 1, 1, 1) else 1e-12)
+
+
+def test_variables_without_parameters_or_statistics():
+    images = jnp.ones((2, 3, 3, 4))
+
+    def names(**options):
+        variables = BatchNorm2d(**options).init(jax.random.key(0), images, train=True)
+        twin = torch.nn.BatchNorm2d(4, **options).state_dict()
+        assert set(weights.to_torch(variables)) == set(twin)
+        return set(variables)
+
+    assert names(affine=False) == {"batch_stats"}
+    assert names(track_running_stats=False) == {"params"}
+    assert names(affine=False, track_running_stats=False) == set()
+
+
+@pytest.mark.parametrize("train", [True, False])
+def test_without_statistics_every_batch_is_its_own(train):
+    layer = BatchNorm2d(affine=False, track_running_stats=False, name="norm")
+    x = jnp.asarray(np.random.default_rng(0).normal(5, 3, (4, 6, 6, 2)), jnp.float32)
+    out = np.asarray(layer.apply({}, x, train=train))
+    np.testing.assert_allclose(out.mean((0, 1, 2)), 0, atol=1e-6)
+    np.testing.assert_allclose(out.std((0, 1, 2)), 1, rtol=1e-5)
+    when = "when training" if train else "without running statistics"
+    with pytest.raises(ValueError, match=f"'norm': expected more than 1 value per channel {when}"):
+        layer.apply({}, x[:1, :1, :1], train=train)
 
 
 @pytest.mark.parametrize("momentum", [0.1, None])

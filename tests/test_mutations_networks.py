@@ -30,10 +30,10 @@ from jaxcnn.layers import (
     BatchNorm2d,
     Conv2d,
     ReLU,
+    avg_pool,
     conv,
     flatten,
     keras,
-    pool,
 )
 from jaxcnn.models import densenet, googlenet, resnet, resnet_keras, squeezenet
 from parity import harness
@@ -203,12 +203,12 @@ MUTATIONS = {
     "padding not counted": (
         pools_pair,
         FORWARD,
-        patch(pool, "avg_pool2d", options(count_include_pad=False)),
+        patch(avg_pool, "avg_pool2d", options(count_include_pad=False)),
     ),
     "adaptive windows do not overlap": (
         pools_pair,
         FORWARD,
-        patch(pool, "adaptive_avg_pool2d", apart),
+        patch(avg_pool, "adaptive_avg_pool2d", apart),
     ),
     # Keras
     "the odd pixel of padding in front": (

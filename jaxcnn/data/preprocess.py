@@ -19,6 +19,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from jaxcnn.data.dataset import DataError, check_image_shape
+from jaxcnn.standardize import denormalize, normalize
 
 # By name: mean and standard deviation of pixels in [0, 1], of all channels or of each (RGB).
 NORMALIZATIONS = {
@@ -41,28 +42,28 @@ def standardize(
     Raises:
         DataError: an unknown normalization, or one for another number of channels.
     """
-    mean, std = _mean_and_std(normalization, images.shape[-1:], dtype)
-    return (images.astype(dtype) / jnp.asarray(255, dtype) - mean) / std
+    mean, std = _mean_and_std(normalization, images.shape[-1:])
+    return normalize(images.astype(dtype) / jnp.asarray(255, dtype), mean, std)
 
 
 def unstandardize(images: jax.Array, *, normalization: str = "symmetric") -> jax.Array:
     """Invert `standardize` for display: floats to uint8, rounded, clipped to [0, 255]."""
-    mean, std = _mean_and_std(normalization, images.shape[-1:], images.dtype)
-    pixels = (images * std + mean) * jnp.asarray(255, images.dtype)
+    mean, std = _mean_and_std(normalization, images.shape[-1:])
+    pixels = denormalize(images, mean, std) * jnp.asarray(255, images.dtype)
     return jnp.clip(jnp.round(pixels), 0, 255).astype(jnp.uint8)
 
 
 def _mean_and_std(
-    normalization: str, channels: tuple[int, ...], dtype
-) -> tuple[jax.Array, jax.Array]:
+    normalization: str, channels: tuple[int, ...]
+) -> tuple[float | tuple[float, ...], float | tuple[float, ...]]:
     if normalization not in NORMALIZATIONS:
         known = ", ".join(NORMALIZATIONS)
         raise DataError(f"unknown normalization {normalization!r}; known: {known}")
-    mean, std = (jnp.asarray(value, dtype) for value in NORMALIZATIONS[normalization])
-    if mean.ndim and channels != mean.shape:
+    mean, std = NORMALIZATIONS[normalization]
+    if isinstance(mean, tuple) and channels != (len(mean),):
         found = f"{channels[0]} channel(s)" if channels else "no channels"
         raise DataError(
-            f"normalization {normalization!r} is for {mean.size} channels; the images have {found}"
+            f"normalization {normalization!r} is for {len(mean)} channels; the images have {found}"
         )
     return mean, std
 
@@ -81,7 +82,7 @@ def make_preprocess(
         DataError: no image shape, an unknown normalization, or one for another number of channels.
     """
     height, width, channels = check_image_shape(image_shape)
-    _mean_and_std(normalization, (channels,), dtype)
+    _mean_and_std(normalization, (channels,))
 
     def preprocess(images: jax.Array) -> jax.Array:
         batch, h, w, c = images.shape

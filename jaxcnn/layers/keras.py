@@ -16,8 +16,8 @@ from flax import linen as nn
 
 from jaxcnn.layers.conv import conv2d
 from jaxcnn.layers.linear import Linear
+from jaxcnn.layers.max_pool import max_pool2d
 from jaxcnn.layers.norm import BatchNorm2d
-from jaxcnn.layers.pool import max_pool2d
 from jaxcnn.layers.window import Pair, check_images, pair
 
 _Sides = tuple[int, int]

@@ -27,6 +27,9 @@ class BatchNorm2d(nn.Module):
         eps: added to the variance.
         momentum: weight of the new batch in the running statistics; None averages all batches
             with equal weight (1 / num_batches_tracked), as in PyTorch.
+        affine: whether there are a scale and a bias to learn.
+        track_running_stats: False keeps no statistics: every batch is normalised by its own, in
+            evaluation too.
         unbiased: whether the running variance is the unbiased one, as PyTorch's, or the biased one
             that the batch is normalised by, as Keras'.
         scale_init: distribution of the initial `scale`.
@@ -34,6 +37,8 @@ class BatchNorm2d(nn.Module):
 
     eps: float = 1e-5
     momentum: float | None = 0.1
+    affine: bool = True
+    track_running_stats: bool = True
     unbiased: bool = True
     scale_init: Initializer = nn.initializers.ones
 
@@ -42,28 +47,38 @@ class BatchNorm2d(nn.Module):
         """Normalise (B, H, W, C) by the batch's statistics (train) or by the running ones.
 
         Raises:
-            ValueError: wrong rank, or one value per channel in training (no variance).
+            ValueError: wrong rank, or one value per channel where the batch's own statistics
+                normalise it (no variance).
         """
         layer = f"BatchNorm2d {self.name!r}"
         check_images(layer, images.shape)
         channels, dtype = images.shape[3], images.dtype
-        scale = self.param("scale", self.scale_init, (channels,), dtype)
-        bias = self.param("bias", nn.initializers.zeros, (channels,), dtype)
-        mean = self.variable("batch_stats", "mean", jnp.zeros, (channels,), dtype)
-        var = self.variable("batch_stats", "var", jnp.ones, (channels,), dtype)
-        count = self.variable("batch_stats", "num_batches_tracked", jnp.zeros, (), jnp.int32)
-        if not train:
+        scale = bias = None
+        if self.affine:
+            scale = self.param("scale", self.scale_init, (channels,), dtype)
+            bias = self.param("bias", nn.initializers.zeros, (channels,), dtype)
+        running = None
+        if self.track_running_stats:
+            running = (
+                self.variable("batch_stats", "mean", jnp.zeros, (channels,), dtype),
+                self.variable("batch_stats", "var", jnp.ones, (channels,), dtype),
+                self.variable("batch_stats", "num_batches_tracked", jnp.zeros, (), jnp.int32),
+            )
+        if running and not train:
+            mean, var, _ = running
             return _normalise(images, mean.value, var.value, scale, bias, self.eps)
 
         n = math.prod(images.shape[:3])
         if n == 1:
+            when = "when training" if train else "without running statistics"
             raise ValueError(
-                f"{layer}: expected more than 1 value per channel when training, "
+                f"{layer}: expected more than 1 value per channel {when}, "
                 f"got images of shape {images.shape}"
             )
         batch_mean = jnp.mean(images, axis=(0, 1, 2))
         batch_var = jnp.mean(jnp.square(images - batch_mean), axis=(0, 1, 2))
-        if not self.is_initializing() and self.is_mutable_collection("batch_stats"):
+        if running and not self.is_initializing() and self.is_mutable_collection("batch_stats"):
+            mean, var, count = running
             count.value += 1
             weight = 1 / count.value.astype(dtype) if self.momentum is None else self.momentum
             mean.value = (1 - weight) * mean.value + weight * lax.stop_gradient(batch_mean)
@@ -75,4 +90,7 @@ class BatchNorm2d(nn.Module):
 def _normalise(images, mean, var, scale, bias, eps):
     # One multiplication and one addition a value, but centred first: x * a + (bias - mean * a)
     # would cancel where the mean is large against the deviation.
-    return (images - mean) * (scale * lax.rsqrt(var + eps)) + bias
+    factor = lax.rsqrt(var + eps)
+    if scale is None:
+        return (images - mean) * factor
+    return (images - mean) * (scale * factor) + bias

@@ -8,16 +8,20 @@ After He, Zhang, Ren and Sun, 2015, arXiv:1512.03385.
 
 `resnet18`, `resnet34`, `resnet50`, `resnet101`, `resnet152` are torchvision's (0.28), with its keys
 and its initialisation: (B, 224, 224, 3) -> (B, num_classes), any other size too. A bottleneck's
-stride is on its 3x3 convolution, not on the first 1x1 as in the paper.
+stride is on its 3x3 convolution, not on the first 1x1 as in the paper. With `attention="se"` or
+`"cbam"` every block ends its branch with that module (Hu et al., 2018, arXiv:1709.01507; Woo et
+al., 2018, arXiv:1807.06521), which torchvision's have not.
 """
 
 from collections.abc import Sequence
 from functools import partial
+from typing import Literal
 
 import jax
 from flax import linen as nn
 
 from jaxcnn.layers import (
+    CBAM,
     AdaptiveAvgPool2d,
     AvgPool2d,
     BatchNorm2d,
@@ -25,8 +29,11 @@ from jaxcnn.layers import (
     Linear,
     MaxPool2d,
     ReLU,
+    SqueezeExcitation,
     flatten,
 )
+
+Attention = Literal["none", "se", "cbam"]
 
 
 class ResidualBlock(nn.Module):
@@ -105,11 +112,14 @@ class BasicBlock(nn.Module):
         features: channels of both convolutions.
         stride: of the first convolution; sizes are divided by it and rounded up.
         zero_init_residual: start the last norm's scale at 0 instead of 1.
+        attention: what ends the branch, in front of the addition: nothing, `SqueezeExcitation`
+            (named `se`) or `CBAM` (`cbam`).
     """
 
     features: int
     stride: int = 1
     zero_init_residual: bool = False
+    attention: Attention = "none"
 
     @nn.compact
     def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
@@ -119,6 +129,7 @@ class BasicBlock(nn.Module):
         x = relu(BatchNorm2d(name="bn1")(x, train=train))
         x = _conv(self.features, 3, padding=1, name="conv2")(x)
         x = _last_norm(self.zero_init_residual, "bn2")(x, train=train)
+        x = _attend(self.attention, x)
         return relu(x + _shortcut(images, self.features, self.stride, train))
 
 
@@ -129,11 +140,14 @@ class Bottleneck(nn.Module):
         features: channels of the first two convolutions; the third has four times as many.
         stride: of the 3x3 convolution; sizes are divided by it and rounded up.
         zero_init_residual: start the last norm's scale at 0 instead of 1.
+        attention: what ends the branch, in front of the addition: nothing, `SqueezeExcitation`
+            (named `se`) or `CBAM` (`cbam`).
     """
 
     features: int
     stride: int = 1
     zero_init_residual: bool = False
+    attention: Attention = "none"
 
     @nn.compact
     def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
@@ -145,7 +159,19 @@ class Bottleneck(nn.Module):
         x = relu(BatchNorm2d(name="bn2")(x, train=train))
         x = _conv(4 * self.features, 1, name="conv3")(x)
         x = _last_norm(self.zero_init_residual, "bn3")(x, train=train)
+        x = _attend(self.attention, x)
         return relu(x + _shortcut(images, 4 * self.features, self.stride, train))
+
+
+def _attend(attention: Attention, images: jax.Array) -> jax.Array:
+    """Return a branch's output under its block's attention."""
+    if attention == "none":
+        return images
+    if attention == "se":
+        return SqueezeExcitation(name="se")(images)
+    if attention == "cbam":
+        return CBAM(name="cbam")(images)
+    raise ValueError(f"attention must be 'none', 'se' or 'cbam', got {attention!r}")
 
 
 def _shortcut(images: jax.Array, features: int, stride: int, train: bool) -> jax.Array:
@@ -167,6 +193,7 @@ class ResNet(nn.Module):
         remat: recompute what is inside a block for the gradient instead of keeping it: less memory,
             more time, the same variables. On a CPU it has no effect: XLA merges what is computed
             twice.
+        attention: of every block: "none", "se" or "cbam".
     """
 
     block: type[BasicBlock] | type[Bottleneck]
@@ -174,6 +201,7 @@ class ResNet(nn.Module):
     num_classes: int = 1000
     zero_init_residual: bool = False
     remat: bool = False
+    attention: Attention = "none"
 
     @nn.compact
     def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
@@ -191,8 +219,8 @@ class ResNet(nn.Module):
         for i, (features, num_blocks) in enumerate(stages, 1):
             for j in range(num_blocks):
                 stride = 2 if i > 1 and j == 0 else 1
-                name = f"layer{i}.{j}"
-                x = run(self.block(features, stride, self.zero_init_residual, name=name), x)
+                options = {"zero_init_residual": self.zero_init_residual, "name": f"layer{i}.{j}"}
+                x = run(self.block(features, stride, attention=self.attention, **options), x)
         x = AdaptiveAvgPool2d(1, name="avgpool")(x)  # (B, 1, 1, 512 or 2048)
         return Linear(self.num_classes, name="fc")(flatten(x))
 

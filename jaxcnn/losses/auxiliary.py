@@ -1,30 +1,13 @@
-"""Losses with the values of `torch.nn.functional` (PyTorch 2.13), one value an example."""
+"""Losses of networks with auxiliary heads."""
 
 from collections.abc import Callable
 
 import jax
-import optax
 
 Loss = Callable[[jax.Array, jax.Array], jax.Array]
 
 AUXILIARY_WEIGHT = 0.3
 """What an auxiliary head's loss counts for: Szegedy et al. 2014, arXiv:1409.4842, section 5."""
-
-
-def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
-    """Return -log softmax(logits)[label] of every example.
-
-    `torch.nn.functional.cross_entropy(logits, labels, reduction="none")`; Optax's is exact. The
-    mean over the batch belongs to the caller, who may have to mask.
-
-    Args:
-        logits: (B, K), floating.
-        labels: (B,), integers in [0, K).
-
-    Returns:
-        (B,), of the logits' dtype.
-    """
-    return optax.softmax_cross_entropy_with_integer_labels(logits, labels)
 
 
 def with_auxiliary(
