@@ -40,7 +40,7 @@ import numpy as np
 import tyro
 from _cli import run
 
-from jaxcnn import log, models, optim, summary
+from jaxcnn import log, models, optim, summary, tables
 from jaxcnn.train import init_state, make_train_step
 
 
@@ -111,7 +111,7 @@ def main(
     if format == "json":
         text = json.dumps({"runs": runs, "machine": machine, "rows": rows}, indent=2)
     else:
-        text = _table([_HEADINGS, *map(_cells, rows)], markdown=format == "markdown")
+        text = tables.text(_HEADINGS, [*map(_cells, rows)], markdown=format == "markdown")
         text += "\n\n" + ", ".join(f"{name} {value}" for name, value in machine.items())
     if out is None:
         print(text)
@@ -279,17 +279,6 @@ def _cells(row: dict[str, Any]) -> list[str]:
 def _spread(seconds: Sequence[float]) -> str:
     median = f"{statistics.median(seconds):.2f}"
     return median if len(seconds) == 1 else f"{median} ({min(seconds):.2f}-{max(seconds):.2f})"
-
-
-def _table(cells: list[list[str]], *, markdown: bool) -> str:
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    rule = ["-" * width for width in widths]
-    left, between, right = ("| ", " | ", " |") if markdown else ("", "  ", "")
-    lines = [
-        between.join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        for row in (cells[0], rule, *cells[1:])
-    ]
-    return "\n".join(f"{left}{line}{right}".rstrip() for line in lines)
 
 
 if __name__ == "__main__":

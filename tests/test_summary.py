@@ -1,3 +1,4 @@
+import json
 import subprocess
 import sys
 from functools import partial
@@ -9,7 +10,7 @@ import torch
 from conftest import ROOT
 from flax import linen as nn
 
-from jaxcnn import models, summary
+from jaxcnn import figures, models, summary
 from jaxcnn.layers import BatchNorm2d, Conv2d, Linear, ReLU, flatten
 from jaxcnn.layers.tracing import record_calls
 from jaxcnn.models.vgg import VGGStack
@@ -20,6 +21,11 @@ def shapes(name, shape=None, **options):
     """Row name -> output shape, of one image; (C, H, W) or (K,), as the specification has it."""
     table = summary.rows(models.create(name), shape or models.input_shape(name), **options)
     return {row.name: row.output_shape[-1:] + row.output_shape[1:-1] for row in table}
+
+
+def short(row):
+    """What a row says without its costs."""
+    return row.name, row.kind, row.output_shape, row.parameters
 
 
 @pytest.mark.parametrize(
@@ -63,7 +69,7 @@ def test_documented_shapes_after_every_block(name, documented):
 
 def test_every_layer_in_order_of_execution():
     table = summary.rows(models.create("cnn_mnist"), (28, 28, 1), batch_size=3)
-    assert [tuple(row) for row in table] == [
+    assert [short(row) for row in table] == [
         ("layer1.0", "Conv2d", (3, 28, 28, 16), 416),
         ("layer1.1", "BatchNorm2d", (3, 28, 28, 16), 32),
         ("layer1.2", "ReLU", (3, 28, 28, 16), 0),
@@ -79,14 +85,14 @@ def test_every_layer_in_order_of_execution():
 def test_names_are_grouped_by_their_components_not_by_modules():
     model = models.create("vgg_cifar", num_classes=7)
     table = summary.rows(model, (64, 32, 3), depth=1)
-    assert [tuple(row) for row in table] == [
+    assert [short(row) for row in table] == [
         ("feature", "VGGStack", (1, 2, 1, 512), 9_220_480),
         ("fc", "Linear x2, ReLU", (1, 7), 1024 * 100 + 100 + 100 * 7 + 7),
     ]
     table = summary.rows(model, (64, 32, 3), depth=2)
     names = [f"feature.{i}" for i in range(5)] + [f"fc.{i}" for i in range(3)]
     assert [row.name for row in table] == names
-    assert table[1] == ("feature.1", "VGGBlock", (1, 16, 8, 128), 73_856)
+    assert short(table[1]) == ("feature.1", "VGGBlock", (1, 16, 8, 128), 73_856)
     # feature.0 to feature.4 have 2, 2, 3, 3 and 3 layers besides fc's three.
     assert [row.name for row in summary.rows(model, (64, 32, 3))][4:9] == [
         "feature.1.1",
@@ -124,8 +130,9 @@ def test_auxiliary_heads_run_in_training_only():
         assert evaluated[head].kind == trained[head].kind == "InceptionAux"
     others = set(trained) - set(heads)
     assert all(trained[name] == evaluated[name] for name in others)
-    line = summary.as_text(list(evaluated.values())).splitlines()[-3]
-    assert line.split() == ["aux1", "InceptionAux", "-", f"{evaluated['aux1'].parameters:,}"]
+    line = figures.as_text(list(evaluated.values())).splitlines()[-3]
+    count = f"{evaluated['aux1'].parameters:,}"
+    assert line.split() == ["aux1", "InceptionAux", "-", count, "0", "0", "-", "0.00", "MiB"]
 
 
 class Odd(nn.Module):
@@ -149,7 +156,7 @@ class Scaled(nn.Module):
 
 
 def test_repeated_calls_and_parameters_of_blocks():
-    assert [tuple(row) for row in summary.rows(Odd(), (4, 5, 3))] == [
+    assert [short(row) for row in summary.rows(Odd(), (4, 5, 3))] == [
         ("conv", "Conv2d", (1, 4, 5, 3), 84),
         ("relu", "ReLU", (1, 4, 5, 3), 0),
         ("conv[1]", "Conv2d", (1, 4, 5, 3), 0),
@@ -159,7 +166,7 @@ def test_repeated_calls_and_parameters_of_blocks():
         ("relu[2]", "ReLU", (1, 4, 5, 2), 0),
         ("fc", "Linear", (1, 5), 205),
     ]
-    assert [tuple(row) for row in summary.rows(Odd(), (4, 5, 3), depth=1)] == [
+    assert [short(row) for row in summary.rows(Odd(), (4, 5, 3), depth=1)] == [
         ("conv", "Conv2d", (1, 4, 5, 3), 84),
         ("relu", "ReLU", (1, 4, 5, 2), 0),
         ("block", "Scaled", (1, 4, 5, 2), 11),
@@ -169,7 +176,9 @@ def test_repeated_calls_and_parameters_of_blocks():
 
 
 def test_a_layer_alone():
-    assert summary.rows(Conv2d(8, 3), (5, 5, 2)) == [("", "Conv2d", (1, 3, 3, 8), 152)]
+    assert [short(row) for row in summary.rows(Conv2d(8, 3), (5, 5, 2))] == [
+        ("", "Conv2d", (1, 3, 3, 8), 152)
+    ]
 
 
 def test_recomputed_blocks_are_listed_once():
@@ -179,11 +188,17 @@ def test_recomputed_blocks_are_listed_once():
 
 
 def test_text_is_aligned_and_has_totals():
-    lines = summary.as_text(summary.rows(models.create("cnn_mnist"), (28, 28, 1))).splitlines()
-    assert lines[0].split() == ["name", "kind", "output", "parameters"]
-    assert lines[2].split() == ["layer1.0", "Conv2d", "1x28x28x16", "416"]
-    assert lines[-1].split() == ["total", "29,034"]
+    table = summary.rows(models.create("cnn_mnist"), (28, 28, 1), batch_size=2)
+    lines = figures.as_text(table).splitlines()
+    assert lines[0].split()[:7] == "name kind output kernel stride parameters MACs".split()
+    cells = ["layer1.0", "Conv2d", "2x28x28x16", "5x5", "1x1", "416", "627,200", "1,254,400"]
+    assert lines[2].split() == [*cells, "5x5", "0.10", "MiB"]
+    assert lines[-1].split() == ["total", "29,034", "5,676,160", "11,352,320", "0.47", "MiB"]
     assert len(set(map(len, lines))) == 1
+    lines = figures.as_text(table, markdown=True).splitlines()
+    assert lines[1].startswith("| -") and lines[1].count("-: |") == 4 and len(lines) == 12
+    assert figures.totals(table)["MACs"] == "5,676,160 (0.006 G)"
+    assert figures.totals(table, "float64")["parameters"] == "29,034 (0.22 MiB)"
 
 
 def test_recorded_calls_hold_modules_and_shapes():
@@ -225,11 +240,30 @@ def call(*arguments, status=0):
 
 def test_script_prints_the_table():
     options = ["--input", "3x256x128", "--num-classes", 3, "--batch-size", 2]
-    lines = call("vgg_cifar", *options).splitlines()
+    lines = call("vgg_cifar", *options, "--depth", 1).splitlines()
     assert "evaluation" in lines[0] and "3x256x128" in lines[0]
-    assert lines[4].split() == ["feature", "VGGStack", "2x8x4x512", "9,220,480"]
-    assert lines[5].split()[-2:] == ["2x3", "1,638,803"]
-    assert "layer2.3  MaxPool2d    1x7x7x32             0" in call("cnn_mnist", "--depth", 0)
+    assert lines[4].split()[:4] == ["feature", "VGGStack", "2x8x4x512", "9,220,480"]
+    assert lines[5].split()[4:6] == ["2x3", "1,638,803"]
+    text = call("cnn_mnist", "--xla")
+    assert "layer2.3  MaxPool2d    1x7x7x32    2x2     2x2 " in text
+    assert "MACs 2,838,080 (0.003 G)" in text and "XLA's count of FLOPs 4,9" in text
+
+
+def test_script_writes_json(tmp_path):
+    call("cnn_mnist", "--format", "json", "--out", tmp_path / "cnn.json")
+    stored = json.loads((tmp_path / "cnn.json").read_text())
+    assert stored["input"] == [1, 28, 28] and stored["totals"]["MACs"] == "2,838,080 (0.003 G)"
+    assert stored["rows"][0] == {
+        "name": "layer1.0",
+        "kind": "Conv2d",
+        "output_shape": [1, 28, 28, 16],
+        "window": {"kernel": [5, 5], "stride": [1, 1], "dilation": [1, 1]},
+        "parameters": 416,
+        "macs": 313_600,
+        "receptive_field": [5, 5],
+        "activation_bytes": 28 * 28 * 16 * 4,
+        "flops": 627_200,
+    }
 
 
 @pytest.mark.parametrize(
