@@ -5,14 +5,15 @@ Only PyTorch's own files need PyTorch, which is imported when one is read or wri
 
 import argparse
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxcnn import pretrained, weights
+from jaxcnn import data, models, pretrained, weights
 from jaxcnn.files import atomic_file
 
 PYTORCH = (".pth", ".pt")
@@ -80,6 +81,26 @@ def load(path: Path, network: str | None = None) -> Loaded:
         if len(problems) > _SHOWN:
             problems[_SHOWN:] = [f"  and {len(problems) - _SHOWN} more"]
         raise ValueError(f"{path}: " + "\n".join(problems)) from error
+
+
+def make_preprocess(
+    network: str, normalization: str | None = None
+) -> Callable[[jax.Array], jax.Array]:
+    """Return `data.make_preprocess` as a weights file of a network wants it.
+
+    Args:
+        network: its name.
+        normalization: what the weights were trained with; None is imagenet for the networks with
+            torchvision's names, symmetric for the others.
+    """
+    if normalization is None:
+        normalization = "imagenet" if for_imagenet(network) else "symmetric"
+    return data.make_preprocess(models.input_shape(network), normalization=normalization)
+
+
+def for_imagenet(network: str) -> bool:
+    """Tell whether a network has torchvision's name, and so ImageNet's 1,000 classes by default."""
+    return models.create(network).num_classes == 1000
 
 
 def _find_network(state_dict: Mapping[str, np.ndarray]) -> str:

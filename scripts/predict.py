@@ -20,7 +20,7 @@ import tyro
 from _cli import run
 
 from jaxcnn import imagenet, models, runs
-from jaxcnn.data import make_preprocess, read_image
+from jaxcnn.data import read_image
 from jaxcnn.data.folder import SUFFIXES as IMAGES
 
 
@@ -141,11 +141,7 @@ def of_file(
         ValueError: weights that do not fit, or as many class names as there are not classes.
     """
     name, _, model, variables = _weights.load(path, network)
-    for_imagenet = models.create(name).num_classes == 1000  # the networks with torchvision's names
-    preprocess = make_preprocess(
-        models.input_shape(name),
-        normalization=normalization or ("imagenet" if for_imagenet else "symmetric"),
-    )
+    preprocess = _weights.make_preprocess(name, normalization)
     variables = jax.tree.map(
         lambda leaf: leaf.astype(jnp.float32) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf,
         variables,
@@ -157,7 +153,7 @@ def of_file(
 
     return Classifier(
         models.input_shape(name),
-        (0.875 if for_imagenet else 1.0) if crop is None else crop,
+        (0.875 if _weights.for_imagenet(name) else 1.0) if crop is None else crop,
         read_class_names(classes, model.num_classes),
         lambda pixels: predict(variables, pixels),
     )
