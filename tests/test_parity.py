@@ -22,9 +22,18 @@ from parity.reference.vgg import cifar_stack
 DOCUMENTED = {settings.network for _, settings in RECIPES.values()}
 SMALL = "mlp_mnist", "cnn_mnist", "alexnet_cifar", "vgg_cifar", "squeezenet1_1"
 # Compared in every way in every run, and in the two ways that say most.
-ALWAYS = DOCUMENTED | {"squeezenet1_1", "alexnet", "resnet18"}
-OFTEN = {"googlenet", "resnet50", "densenet121"}
+ALWAYS = DOCUMENTED | {"squeezenet1_1"}
+OFTEN = {"alexnet", "resnet18", "googlenet", "resnet50", "densenet121"}
 MOST = "activations, training", "gradients, training"
+# Of these two the steps take as long as all other comparisons together.
+LONG = {(name, "10 steps, decay per epoch") for name in ("googlenet_cifar", "densenet_cifar")}
+
+
+def often(name, comparison):
+    """Tell whether a comparison of a network belongs to every run."""
+    if name in ALWAYS:
+        return (name, comparison) not in LONG
+    return name in OFTEN and comparison in MOST
 
 
 def networks(always):
@@ -39,7 +48,7 @@ CASES = [
     pytest.param(
         name,
         comparison,
-        marks=[] if name in ALWAYS or (name in OFTEN and comparison in MOST) else pytest.mark.slow,
+        marks=[] if often(name, comparison) else pytest.mark.slow,
     )
     for name in models.names()
     for comparison in harness.COMPARISONS

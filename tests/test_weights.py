@@ -7,6 +7,12 @@ import torch
 from jaxcnn import models, weights
 from parity import reference
 
+# Half a gigabyte each, and keys as those of vgg11 and vgg11_bn.
+LARGE = {"vgg13", "vgg13_bn", "vgg16", "vgg16_bn", "vgg19", "vgg19_bn"}
+NAMES = [
+    pytest.param(name, marks=[pytest.mark.slow] if name in LARGE else []) for name in models.names()
+]
+
 
 def variables_of(name, seed=0):
     model, rng = models.create(name), np.random.default_rng(seed)
@@ -31,7 +37,7 @@ def assert_same_bits(got, want):
         assert np.asarray(a).tobytes() == np.asarray(b).tobytes()
 
 
-@pytest.mark.parametrize("name", models.names())
+@pytest.mark.parametrize("name", NAMES)
 def test_round_trip_through_torch_is_exact(name):
     variables = variables_of(name)
     state_dict = weights.to_torch(variables)
