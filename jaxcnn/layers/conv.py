@@ -15,8 +15,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import lax
 
-from jaxcnn.layers.initializers import Initializer, uniform_fan_in
-from jaxcnn.layers.window import Pair, check_images, output_size, pair
+from jaxcnn.layers.initializers import Initializer, kernel_and_bias
+from jaxcnn.layers.window import Pair, check_groups, check_images, output_size, pair
 
 _Pads = tuple[tuple[int, int], tuple[int, int]]
 Padding = str | Pair | _Pads
@@ -58,7 +58,7 @@ def conv2d(
             f"conv2d: kernel must be (kh, kw, in / groups, out), got shape {kernel.shape}"
         )
     channels, features = images.shape[3], kernel.shape[3]
-    _check_groups("conv2d", channels, features, groups)
+    check_groups("conv2d", channels, features, groups)
     if kernel.shape[2] * groups != channels:
         raise ValueError(
             f"conv2d: images have {channels} channels, but kernel {kernel.shape} with "
@@ -100,13 +100,10 @@ class Conv2d(nn.Module):
         check_images(layer, images.shape)
         kh, kw = pair(f"{layer}: kernel_size", self.kernel_size, least=1)
         channels = images.shape[3]
-        _check_groups(layer, channels, self.features, self.groups)
+        check_groups(layer, channels, self.features, self.groups)
         shape = (kh, kw, channels // self.groups, self.features)
-        init = uniform_fan_in(kh * kw * channels // self.groups)
-        kernel = self.param("kernel", self.kernel_init or init, shape, images.dtype)
-        bias = None
-        if self.bias:
-            bias = self.param("bias", self.bias_init or init, (self.features,), images.dtype)
+        fan_in = kh * kw * channels // self.groups
+        kernel, bias = kernel_and_bias(self, shape, fan_in, images.dtype)
         return conv2d(
             images,
             kernel,
@@ -115,14 +112,6 @@ class Conv2d(nn.Module):
             padding=self.padding,
             dilation=self.dilation,
             groups=self.groups,
-        )
-
-
-def _check_groups(layer: str, channels: int, features: int, groups: int) -> None:
-    if groups < 1 or channels % groups or features % groups:
-        raise ValueError(
-            f"{layer}: groups={groups} must divide both the {channels} input channels "
-            f"and the {features} features"
         )
 
 

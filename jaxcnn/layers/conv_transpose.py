@@ -13,8 +13,8 @@ from flax import linen as nn
 from jax import lax
 
 from jaxcnn.layers import conv
-from jaxcnn.layers.initializers import Initializer, uniform_fan_in
-from jaxcnn.layers.window import Pair, check_images, pair
+from jaxcnn.layers.initializers import Initializer, kernel_and_bias
+from jaxcnn.layers.window import Pair, check_groups, check_images, pair
 
 
 def conv_transpose2d(
@@ -120,17 +120,10 @@ class ConvTranspose2d(nn.Module):
         check_images(layer, images.shape)
         kh, kw = pair(f"{layer}: kernel_size", self.kernel_size, least=1)
         channels = images.shape[3]
-        if self.groups < 1 or channels % self.groups or self.features % self.groups:
-            raise ValueError(
-                f"{layer}: groups={self.groups} must divide both the {channels} input channels "
-                f"and the {self.features} features"
-            )
+        check_groups(layer, channels, self.features, self.groups)
         shape = (kh, kw, self.features // self.groups, channels)
-        init = uniform_fan_in(kh * kw * self.features // self.groups)
-        kernel = self.param("kernel", self.kernel_init or init, shape, images.dtype)
-        bias = None
-        if self.bias:
-            bias = self.param("bias", self.bias_init or init, (self.features,), images.dtype)
+        fan_in = kh * kw * self.features // self.groups
+        kernel, bias = kernel_and_bias(self, shape, fan_in, images.dtype)
         return conv_transpose2d(
             images,
             kernel,

@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from jaxcnn.layers.initializers import Initializer, uniform_fan_in
-from jaxcnn.layers.window import Pair, check_images, output_size, pair
+from jaxcnn.layers.initializers import Initializer, kernel_and_bias
+from jaxcnn.layers.window import Pair, check_groups, check_images, output_size, pair
 
 
 def deform_conv2d(
@@ -127,17 +127,10 @@ class DeformConv2d(nn.Module):
         check_images(layer, images.shape)
         kh, kw = pair(f"{layer}: kernel_size", self.kernel_size, least=1)
         channels = images.shape[3]
-        if self.groups < 1 or channels % self.groups or self.features % self.groups:
-            raise ValueError(
-                f"{layer}: groups={self.groups} must divide both the {channels} input channels "
-                f"and the {self.features} features"
-            )
+        check_groups(layer, channels, self.features, self.groups)
         shape = (kh, kw, channels // self.groups, self.features)
-        init = uniform_fan_in(kh * kw * channels // self.groups)
-        kernel = self.param("kernel", self.kernel_init or init, shape, images.dtype)
-        bias = None
-        if self.bias:
-            bias = self.param("bias", self.bias_init or init, (self.features,), images.dtype)
+        fan_in = kh * kw * channels // self.groups
+        kernel, bias = kernel_and_bias(self, shape, fan_in, images.dtype)
         return deform_conv2d(
             images,
             offset,

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import jax
 from jax.typing import DTypeLike
@@ -28,3 +29,21 @@ def uniform_fan_in(fan_in: int) -> Initializer:
         return jax.random.uniform(key, shape, dtype, -bound, bound)
 
     return init
+
+
+def kernel_and_bias(
+    module: Any, shape: tuple[int, ...], fan_in: int, dtype: DTypeLike
+) -> tuple[jax.Array, jax.Array | None]:
+    """Create a layer's `kernel` and, if it has one, `bias`, by its own or PyTorch's distribution.
+
+    Args:
+        module: with `features`, `bias`, `kernel_init` and `bias_init`.
+        shape: of the kernel.
+        fan_in: of the default distribution of both, see `uniform_fan_in`.
+        dtype: of both.
+    """
+    init = uniform_fan_in(fan_in)
+    kernel = module.param("kernel", module.kernel_init or init, shape, dtype)
+    if not module.bias:
+        return kernel, None
+    return kernel, module.param("bias", module.bias_init or init, (module.features,), dtype)

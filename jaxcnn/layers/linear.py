@@ -3,7 +3,7 @@
 import jax
 from flax import linen as nn
 
-from jaxcnn.layers.initializers import Initializer, uniform_fan_in
+from jaxcnn.layers.initializers import Initializer, kernel_and_bias
 from jaxcnn.layers.window import check_images
 
 
@@ -23,12 +23,9 @@ class Linear(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """Map (..., in) to (..., features)."""
-        init = uniform_fan_in(x.shape[-1])
         shape = (x.shape[-1], self.features)
-        out = x @ self.param("kernel", self.kernel_init or init, shape, x.dtype)
-        if not self.bias:
-            return out
-        return out + self.param("bias", self.bias_init or init, (self.features,), x.dtype)
+        kernel, bias = kernel_and_bias(self, shape, x.shape[-1], x.dtype)
+        return x @ kernel if bias is None else x @ kernel + bias
 
 
 def flatten(images: jax.Array) -> jax.Array:

@@ -145,3 +145,12 @@ def adaptive_windows(length: int, count: int) -> tuple[np.ndarray, np.ndarray]:
     positions = start[:, None] + np.arange(np.max(end - start))
     inside = positions < end[:, None]
     return np.where(inside, positions, start[:, None]), inside
+
+
+def check_groups(layer: str, channels: int, features: int, groups: int) -> None:
+    """Raise ValueError unless the groups divide the channels and the features."""
+    if groups < 1 or channels % groups or features % groups:
+        raise ValueError(
+            f"{layer}: groups={groups} must divide both the {channels} input channels "
+            f"and the {features} features"
+        )
