@@ -38,6 +38,7 @@ def test_times_both_sides_in_turn(tmp_path):
         assert all(0 < ms < 60_000 for ms in row["jax"] + row["torch"])
 
 
+@pytest.mark.slow
 def test_table_in_float64():
     heading, rule, *rows, _, machine = call(
         "multiplier-28", *SHORT, "--dtype", "float64"

@@ -95,7 +95,8 @@ def test_feature_maps_are_the_layers_outputs():
         "layer2.0",
         "layer2.3",
     ]
-    kernel, bias = variables["params"]["layer1.0"].values()
+    layer = variables["params"]["layer1.0"]
+    kernel, bias = layer["kernel"], layer["bias"]
     convolved = torch.nn.functional.conv2d(
         torch.from_numpy(np.array(images[..., 0]))[None],
         torch.from_numpy(np.asarray(kernel).transpose(3, 2, 0, 1).copy()),

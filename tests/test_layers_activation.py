@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
+from precisions import PRECISIONS
 
 from jaxcnn import layers
 from jaxcnn.layers import Linear
@@ -49,7 +50,7 @@ def twin(name, *arguments, **options):
     return lambda x: layer(x)
 
 
-@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("dtype", PRECISIONS)
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize(("name", "options"), CASES)
 def test_grid(name, options, shape, dtype):
@@ -61,7 +62,7 @@ def test_grid(name, options, shape, dtype):
     assert want["output"].any()
 
 
-@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("dtype", PRECISIONS)
 @pytest.mark.parametrize(("shape", "ours", "theirs"), SOFTMAX)
 def test_softmax(shape, ours, theirs, dtype):
     x = np.random.default_rng(0).normal(0, 3, shape).astype(dtype)
@@ -73,7 +74,7 @@ def test_softmax(shape, ours, theirs, dtype):
     assert_close(got, want, rtol=1e-12 if dtype == "float64" else 1e-5, zeros=zeros)
 
 
-@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("dtype", PRECISIONS)
 @pytest.mark.parametrize(("name", "options"), CASES)
 def test_zeros_and_extremes(name, options, dtype):
     """Value by value: at 0, -0, the smallest, large and infinite x; none is a NaN."""
@@ -102,7 +103,7 @@ def test_elu_keeps_the_digits_of_small_values():
     np.testing.assert_allclose(got, np.expm1(x), rtol=1e-6)
 
 
-@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("dtype", PRECISIONS)
 def test_softmax_of_large_and_infinite_values(dtype):
     x = np.array([[1e4, -1e4, 9990.0], [-np.inf, 0, 1], [-1e30, -1e30, -1e30]], dtype)
     got, want = compare(module("Softmax", {}), twin("Softmax", -1), {"x": x})

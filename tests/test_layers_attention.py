@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from flax import linen as nn
+from precisions import PRECISIONS
 from torch.nn import functional
 from torchvision_import import torchvision_models
 
@@ -51,7 +52,7 @@ def test_gates_equal_their_twins(name, options, arguments, channels, size):
     assert want["input"].any()
 
 
-@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("dtype", PRECISIONS)
 @pytest.mark.parametrize(("name", "options", "arguments", "channels"), GATES)
 def test_second_gradients_of_gates_and_vmap(name, options, arguments, channels, dtype):
     twin, layer = getattr(attention, name)(*arguments), getattr(layers, name)(**options)

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from precisions import PRECISIONS
 
 from jaxcnn.layers import (
     AdaptiveAvgPool2d,
@@ -63,7 +64,7 @@ def check(ours, theirs, x, *args, second=False, **options):
     assert_close(got, want, rtol=RTOL[str(x.dtype)])
 
 
-@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("dtype", PRECISIONS)
 @pytest.mark.parametrize("ceil_mode", [False, True])
 @pytest.mark.parametrize("count_include_pad", [False, True])
 @pytest.mark.parametrize(("shape", "args"), GRID)
@@ -88,14 +89,14 @@ def test_a_window_larger_than_the_image_rounds_up_to_one(count_include_pad):
     check(avg_pool2d, F.avg_pool2d, values((1, 2, 2, 5)), 3, 2, **options)
 
 
-@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("dtype", PRECISIONS)
 @pytest.mark.parametrize(("shape", "size"), SIZES)
 def test_adaptive_average(shape, size, dtype):
     check(adaptive_avg_pool2d, F.adaptive_avg_pool2d, values(shape, dtype), size)
 
 
 @pytest.mark.parametrize("shape", [(2, 3, 8, 6), (1, 1, 5, 7), (2, 2, 1, 1)])
-@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("dtype", PRECISIONS)
 def test_global_average(shape, dtype):
     check(global_avg_pool2d, lambda x: x.mean((2, 3)), values(shape, dtype))
 

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from precisions import PRECISIONS
 from test_layers_conv import arguments, check
 
 from jaxcnn.layers import conv, conv2d
@@ -41,7 +42,7 @@ DEPTHWISE = [(images, k, {**o, "groups": images[1]}) for images, k, o in DEPTHWI
 
 
 @pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")
-@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("dtype", PRECISIONS)
 @pytest.mark.parametrize("form", ["_convolution", "_split"])
 @pytest.mark.parametrize(("images", "kernel", "options"), GROUPED)
 def test_both_forms_of_groups(images, kernel, options, form, dtype, monkeypatch):
@@ -50,7 +51,7 @@ def test_both_forms_of_groups(images, kernel, options, form, dtype, monkeypatch)
 
 
 @pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")
-@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("dtype", PRECISIONS)
 @pytest.mark.parametrize("form", ["_convolution", "_depthwise"])
 @pytest.mark.parametrize(("images", "kernel", "options"), DEPTHWISE[:-1])
 def test_both_forms_of_depthwise(images, kernel, options, form, dtype, monkeypatch):
@@ -58,7 +59,7 @@ def test_both_forms_of_depthwise(images, kernel, options, form, dtype, monkeypat
     check(images, kernel, options, dtype)
 
 
-@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("dtype", PRECISIONS)
 @pytest.mark.parametrize(("images", "kernel", "options"), [GROUPED[0], DEPTHWISE[2], DEPTHWISE[-1]])
 def test_the_form_chosen(images, kernel, options, dtype):
     check(images, kernel, options, dtype)

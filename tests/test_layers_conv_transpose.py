@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from precisions import PRECISIONS
 from test_layers_conv import RTOL, assert_uniform
 from torch.nn.functional import conv_transpose2d as torch_conv_transpose2d
 
@@ -62,7 +63,7 @@ def check(images, kernel, options, dtype, bias=True, second=False):
     assert_close(got, want, rtol=RTOL[dtype], zeros={"second gradient of bias"})
 
 
-@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("dtype", PRECISIONS)
 @pytest.mark.parametrize("form", ["convolution", "chosen"])
 @pytest.mark.parametrize(("images", "kernel", "options"), GRID)
 def test_both_forms(images, kernel, options, form, dtype, monkeypatch):
@@ -160,7 +161,7 @@ def test_initial_values_are_distributed_as_pytorchs(groups):
         assert_uniform(values, bound)
 
 
-@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("dtype", PRECISIONS)
 def test_parameters_take_the_images_dtype_or_another_distribution(dtype, float64):
     ones = jax.nn.initializers.ones
     layer = ConvTranspose2d(2, 3, kernel_init=ones, bias_init=ones)

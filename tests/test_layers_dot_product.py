@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
+from precisions import PRECISIONS
 from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
@@ -33,7 +34,7 @@ def five(array):
     return array[None] if array.ndim == 4 else array
 
 
-@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("dtype", PRECISIONS)
 @pytest.mark.parametrize("shapes", SHAPES)
 @pytest.mark.parametrize("options", OPTIONS)
 def test_scaled_dot_product_attention(options, shapes, dtype):
@@ -70,7 +71,7 @@ def test_scaled_dot_product_attention(options, shapes, dtype):
     assert_close(got, want, rtol=RTOL[dtype] * 10, zeros=zeros)
 
 
-@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("dtype", PRECISIONS)
 @pytest.mark.parametrize("hard", [False, True])
 @pytest.mark.parametrize(("shape", "axis"), [((3, 5), -1), ((3, 5), 0), ((2, 3, 4), 1), ((6,), 0)])
 def test_attention_weights(shape, axis, hard, dtype):

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from precisions import PRECISIONS
 
 from jaxcnn.layers import AdaptiveMaxPool2d, MaxPool2d, adaptive_max_pool2d, max_pool2d
 from parity.errors import assert_close
@@ -85,7 +86,7 @@ def check(ours, theirs, x, *args, **options):
 
 
 @pytest.mark.parametrize("ceil_mode", [False, True])
-@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("dtype", PRECISIONS)
 @pytest.mark.parametrize(("shape", "args"), GRID)
 def test_maxima_indices_and_gradients(shape, args, dtype, ceil_mode):
     check(max_pool2d, F.max_pool2d, values(shape, dtype), *args, ceil_mode=ceil_mode)
@@ -119,7 +120,7 @@ def test_without_indices_twice_differentiable(shape, args):
 
 
 @pytest.mark.parametrize("tied", [False, True])
-@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("dtype", PRECISIONS)
 @pytest.mark.parametrize(("shape", "size"), ADAPTIVE)
 def test_adaptive(shape, size, dtype, tied):
     x = ties(shape).astype(dtype) if tied else values(shape, dtype)

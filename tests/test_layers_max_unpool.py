@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from precisions import PRECISIONS
 
 from jaxcnn.layers import MaxUnpool2d, max_pool2d, max_unpool2d
 from parity.errors import assert_close
@@ -48,14 +49,14 @@ def check(x, indices, args, output_size=None, ours=max_unpool2d, second=False):
     assert_close(got, want, rtol=RTOL[str(x.dtype)])
 
 
-@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("dtype", PRECISIONS)
 @pytest.mark.parametrize(("shape", "args"), GRID)
 def test_to_the_size_that_was_pooled(shape, args, dtype):
     x, indices = pooled(shape, args)
     check(x.astype(dtype), indices, args, output_size=shape[2:])
 
 
-@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("dtype", PRECISIONS)
 @pytest.mark.parametrize(("shape", "args"), [GRID[0], GRID[3], GRID[7]])
 def test_to_the_default_size(shape, args, dtype):
     x, indices = pooled(shape, args)

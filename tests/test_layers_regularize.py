@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from flax import linen as nn
+from precisions import PRECISIONS
 
 from jaxcnn.layers import Conv2d, Dropout, Dropout2d, regularize
 from parity import harness
@@ -23,7 +24,7 @@ def drop(name, p, x, key=0, train=True):
     return layer.apply({}, x, train=train, rngs={"dropout": jax.random.key(key)})
 
 
-@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("dtype", PRECISIONS)
 @pytest.mark.parametrize("p", [0.2, 0.5, 0.75])
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("name", LAYERS)

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from precisions import PRECISIONS
 
 from jaxcnn.layers import Upsample, interpolate
 from parity.errors import assert_close
@@ -63,7 +64,7 @@ def check(x, *, second=False, **options):
     assert_close(got, want, rtol=RTOL[str(x.dtype)])
 
 
-@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("dtype", PRECISIONS)
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize(("shape", "target"), TARGETS)
 def test_values_and_gradients(shape, target, mode, dtype):
@@ -95,7 +96,7 @@ def test_a_factor_that_keeps_the_size(mode, factor):
 
 # Sizes whose quotient lies next to a whole number: float32 and float64 round to different pixels.
 @pytest.mark.parametrize("mode", ["nearest", "nearest-exact", "bilinear", "bicubic"])
-@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("dtype", PRECISIONS)
 @pytest.mark.parametrize(
     ("length", "target"),
     [

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
+from precisions import PRECISIONS
 
 from jaxcnn import weights
 from jaxcnn.layers import ChannelShuffle, Conv2d, DepthwiseSeparableConv2d, channel_shuffle
@@ -38,7 +39,7 @@ class Twin(torch.nn.Module):
         return self.pointwise(self.depthwise(x))
 
 
-@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("dtype", PRECISIONS)
 @pytest.mark.parametrize(("shape", "features", "kernel", "options"), GRID)
 def test_separable(shape, features, kernel, options, dtype):
     torch.manual_seed(0)
@@ -97,7 +98,7 @@ SHUFFLES = [
 ]
 
 
-@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("dtype", PRECISIONS)
 @pytest.mark.parametrize(("shape", "groups"), SHUFFLES)
 def test_channel_shuffle(shape, groups, dtype):
     x = {"x": np.random.default_rng(0).normal(size=shape).astype(dtype)}

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
+from precisions import PRECISIONS
 from torch.nn import functional
 
 from jaxcnn import losses
@@ -124,7 +125,7 @@ def test_binary_cross_entropies_in_float32(weights):
         check("binary_cross_entropy", arguments, options, "float32", weights)
 
 
-@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("dtype", PRECISIONS)
 @pytest.mark.parametrize("target", [0.0, 1.0])
 def test_certain_probabilities_have_finite_losses_and_gradients(target, dtype):
     p = np.array([0.0, 1.0, 1e-30, 1e-13, 1e-7, 0.5]).astype(dtype)
@@ -141,7 +142,7 @@ def test_certain_probabilities_have_finite_losses_and_gradients(target, dtype):
         np.testing.assert_allclose(got[name], want[name], rtol=RTOL[dtype], err_msg=name)
 
 
-@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("dtype", PRECISIONS)
 @pytest.mark.parametrize("target", [0.0, 0.3, 1.0])
 def test_large_logits_have_finite_losses_and_gradients(target, dtype):
     x = np.array([1e4, -1e4, 100, -100, 1e30, -1e30, 0.0]).astype(dtype)

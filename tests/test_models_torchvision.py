@@ -174,7 +174,12 @@ def size(name):
     return parity.reference.comparison_size(name)
 
 
-INITIAL = [case for case in CASES[: len(FIRST)] if case != "resnet50"]  # resnet18 stands for both
+# resnet18 stands for resnet50, and in every run for all.
+INITIAL = [
+    case if case == "resnet18" else pytest.param(case, marks=pytest.mark.slow)
+    for case in CASES[: len(FIRST)]
+    if case != "resnet50"
+]
 
 
 @pytest.mark.parametrize("name", INITIAL)

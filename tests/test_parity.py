@@ -23,7 +23,7 @@ DOCUMENTED = {settings.network for _, settings in RECIPES.values()}
 SMALL = "mlp_mnist", "cnn_mnist", "alexnet_cifar", "vgg_cifar", "squeezenet1_1"
 # Compared in every way in every run, and in the two ways that say most.
 ALWAYS = DOCUMENTED | {"squeezenet1_1"}
-OFTEN = {"alexnet", "resnet18", "googlenet", "resnet50", "densenet121"}
+OFTEN = {"alexnet", "resnet18", "googlenet", "resnet50"}
 MOST = "activations, training", "gradients, training"
 # Of these two the steps take as long as all other comparisons together.
 LONG = {(name, "10 steps, decay per epoch") for name in ("googlenet_cifar", "densenet_cifar")}

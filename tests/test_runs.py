@@ -150,10 +150,13 @@ def test_without_one_the_test_set_is_named(tmp_path, capsys):
 @pytest.mark.parametrize(
     "changes",
     [
-        {"validation": 0.2},
-        {"examples": 192},
+        pytest.param({"validation": 0.2}, marks=pytest.mark.slow),
+        pytest.param({"examples": 192}, marks=pytest.mark.slow),
         {"init": "gone.pth", "network": "cnn_mnist"},
-        {"normalization": "imagenet", "network": "alexnet_cifar", "examples": 64},
+        pytest.param(
+            {"normalization": "imagenet", "network": "alexnet_cifar", "examples": 64},
+            marks=pytest.mark.slow,
+        ),
     ],
     ids=lambda changes: next(iter(changes)),
 )

@@ -201,7 +201,10 @@ def state_dict_file(workdir, path):
     torch.save(twin.state_dict(), path)
 
 
-@pytest.mark.parametrize("suffix", [".npz", ".safetensors", ".pth"])
+SLOWER = [pytest.param(suffix, marks=pytest.mark.slow) for suffix in (".npz", ".safetensors")]
+
+
+@pytest.mark.parametrize("suffix", [*SLOWER, ".pth"])
 def test_a_run_starts_from_a_file(suffix, trained, tmp_path):
     """A step at a small rate leaves what was loaded; without the file it is guesswork."""
     path, workdir = tmp_path / f"weights{suffix}", tmp_path / "run"
