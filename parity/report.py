@@ -21,6 +21,7 @@ import numpy as np
 import optax
 import torch
 
+from jaxcnn import tables
 from parity import harness
 from parity.errors import worst
 from parity.harness import Comparison, Pair
@@ -81,10 +82,7 @@ def rows(make: MakePair, dtypes: Sequence[str] = ("float64", "float32")) -> list
 
 def as_text(table: Sequence[Row]) -> str:
     """Format rows as aligned plain text."""
-    cells = [_HEADINGS, *map(_cells, table)]
-    widths = [max(len(row[i]) for row in cells) for i in range(len(_HEADINGS))]
-    lines = ["  ".join(c.ljust(w) for c, w in zip(r, widths, strict=True)).rstrip() for r in cells]
-    return "\n".join([lines[0], "  ".join("-" * w for w in widths), *lines[1:]])
+    return tables.text(_HEADINGS, [*map(_cells, table)])
 
 
 def as_markdown(table: Sequence[Row], *, omit: Collection[str] = ()) -> str:
