@@ -8,13 +8,14 @@ the files.
 import re
 from collections.abc import Mapping
 from functools import cache, lru_cache, partial
-from typing import Any
+from typing import Any, get_args
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxcnn import models, weights
+from jaxcnn.models.resnet import Attention
 
 # torchvision.models.densenet._load_state_dict: names from before modules could not contain dots.
 _LEGACY_DENSENET = re.compile(
@@ -78,9 +79,10 @@ def head(name: str) -> dict[str, int]:
 def options(name: str, state_dict: Mapping[str, np.ndarray]) -> dict[str, Any]:
     """Return the options of `jaxcnn.models.create` that a `state_dict` tells of.
 
-    `num_classes` is as in the file, and `aux_logits`, where the network has auxiliary classifiers,
-    says whether the file has them. What leaves no trace in a file (GoogLeNet's `transform_input`,
-    with which torchvision trained its ImageNet weights) is for the caller to give.
+    `num_classes` is as in the file; `aux_logits`, where the network can have auxiliary classifiers,
+    and `attention`, where it can have that, are those whose keys are closest to the file's. What
+    leaves no trace in a file (GoogLeNet's `transform_input`, with which torchvision trained its
+    ImageNet weights) is for the caller to give.
 
     Raises:
         ValueError: unknown network, or a file without its last layer or with several numbers of
@@ -96,11 +98,8 @@ def options(name: str, state_dict: Mapping[str, np.ndarray]) -> dict[str, Any]:
         raise ValueError(f"the weights have none of the last layer's keys: {', '.join(axes)}")
     if len(set(counts.values())) > 1:
         raise ValueError(f"the weights have several numbers of classes: {counts}")
-    found = {"num_classes": next(iter(counts.values()))}
-    if len(_forms(name)) > 1:
-        auxiliary = shapes(name, aux_logits=True).keys() - shapes(name, aux_logits=False).keys()
-        found["aux_logits"] = not auxiliary.isdisjoint(state_dict)
-    return found
+    form = min(_forms(name), key=lambda form: len(shapes(name, **form).keys() ^ state_dict.keys()))
+    return {"num_classes": next(iter(counts.values())), **form}
 
 
 def guess(state_dict: Mapping[str, np.ndarray]) -> list[str]:
@@ -189,10 +188,13 @@ def _fits(name: str, state_dict: Mapping[str, np.ndarray]) -> bool:
     return False
 
 
-def _forms(name: str) -> list[dict[str, bool]]:
-    """Return the options that change which layers a network has."""
-    if hasattr(models.create(name), "aux_logits"):
+def _forms(name: str) -> list[dict[str, Any]]:
+    """Return the options that change which layers a network has, the default first."""
+    model = models.create(name)
+    if hasattr(model, "aux_logits"):
         return [{"aux_logits": True}, {"aux_logits": False}]
+    if hasattr(model, "attention"):
+        return [{"attention": kind} for kind in get_args(Attention)]
     return [{}]
 
 

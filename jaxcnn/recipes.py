@@ -7,13 +7,17 @@ measured is in the README.
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
+import jax
+import jax.numpy as jnp
 import optax
 
 from jaxcnn import data, models, optim, schedules
 from jaxcnn.data.dataset import divide
+from jaxcnn.models.resnet import Attention
 from jaxcnn.train import make_eval_step, make_train_step
 
 
@@ -63,6 +67,10 @@ class Settings:
     """Share of the training set held out to choose the best epoch by; 0 chooses on the test set."""
     examples: int | None = None
     """Train on so many examples only, as many of each class; None trains on all."""
+    attention: Attention = "none"
+    """What ends every block of a resnet18-152: squeeze-excitation, CBAM, or nothing."""
+    image_size: int | None = None
+    """Images are resized to so many pixels a side; None is the network's documented size."""
 
 
 RECIPES: dict[str, tuple[str, Settings]] = {
@@ -137,7 +145,7 @@ def load_data(
     """
     dataset = data.load(
         settings.data,
-        models.input_shape(settings.network),
+        _input_shape(settings),
         seed=settings.split_seed,
         holdout=settings.holdout,
         cache_dir=cache_dir,
@@ -174,8 +182,9 @@ def build(settings: Settings, *, num_classes: int, steps_per_epoch: int = 1) -> 
     tx = optim.create(
         settings.optimizer, schedule, **_given(settings, "momentum", "nesterov", "weight_decay")
     )
-    model = models.create(settings.network, num_classes=num_classes)
-    input_shape = models.input_shape(settings.network)
+    model = _create(settings, num_classes)
+    input_shape = _input_shape(settings)
+    _check_size(model, input_shape, settings)
     preprocess = data.make_preprocess(input_shape, normalization=settings.normalization)
     return Run(
         model=model,
@@ -185,6 +194,42 @@ def build(settings: Settings, *, num_classes: int, steps_per_epoch: int = 1) -> 
         train_step=make_train_step(model, tx, preprocess=preprocess),
         eval_step=make_eval_step(model, preprocess=preprocess),
     )
+
+
+def _create(settings: Settings, num_classes: int) -> Any:
+    options = _given(settings, "attention")
+    if options and not hasattr(models.create(settings.network), "attention"):
+        able = [name for name in models.names() if hasattr(models.create(name), "attention")]
+        raise ValueError(
+            f"attention={settings.attention!r}: {settings.network} has no place for it; "
+            f"{', '.join(able)} have"
+        )
+    return models.create(settings.network, num_classes=num_classes, **options)
+
+
+def _input_shape(settings: Settings) -> tuple[int, int, int]:
+    height, width, channels = models.input_shape(settings.network)
+    if settings.image_size is None:
+        return height, width, channels
+    if settings.image_size < 1:
+        raise ValueError(f"image_size must be at least 1, got {settings.image_size}")
+    return settings.image_size, settings.image_size, channels
+
+
+def _check_size(model: Any, input_shape: tuple[int, int, int], settings: Settings) -> None:
+    """Raise a ValueError unless images of the size give the parameters of the documented one."""
+
+    def parameters(shape: tuple[int, int, int]) -> Any:
+        images = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
+        init = partial(model.init, train=False)
+        return jax.tree.map(jnp.shape, jax.eval_shape(init, jax.random.key(0), images))
+
+    documented = models.input_shape(settings.network)
+    if input_shape != documented and parameters(input_shape) != parameters(documented):
+        raise ValueError(
+            f"image_size={settings.image_size}: {settings.network} is a network for "
+            f"{documented[0]}x{documented[1]} images; another size gives it other parameters"
+        )
 
 
 def _given(settings: Settings, *names: str) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 import os
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import jax
 import pytest
@@ -8,6 +9,24 @@ from data_trees import SHAPE, write_tree
 from jaxcnn import canvas, data
 
 ROOT = Path(__file__).resolve().parents[1]
+
+
+def pytest_configure(config):
+    """Let all workers, and the scripts that tests start, share what XLA compiled in this run.
+
+    The same training step is compiled by dozens of processes otherwise, seconds each.
+    """
+    if hasattr(config, "workerinput"):
+        return  # a worker starts with the variables of the first process
+    folder = TemporaryDirectory(prefix="programs-", ignore_cleanup_errors=True)
+    config.add_cleanup(folder.cleanup)
+    settings = {
+        "jax_compilation_cache_dir": folder.name,
+        "jax_persistent_cache_min_compile_time_secs": 0.3,
+    }
+    for name, value in settings.items():
+        os.environ[name.upper()] = str(value)
+        jax.config.update(name, value)
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -25,8 +25,16 @@ SMALL = "mlp_mnist", "cnn_mnist", "alexnet_cifar", "vgg_cifar", "squeezenet1_1"
 ALWAYS = DOCUMENTED | {"squeezenet1_1"}
 OFTEN = {"alexnet", "resnet18", "googlenet", "resnet50"}
 MOST = "activations, training", "gradients, training"
-# Of these two the steps take as long as all other comparisons together.
-LONG = {(name, "10 steps, decay per epoch") for name in ("googlenet_cifar", "densenet_cifar")}
+# What takes longest, and what another comparison or network in every run has too.
+LONG = {
+    ("googlenet_cifar", "10 steps, decay per epoch"),
+    ("densenet_cifar", "10 steps, decay per epoch"),
+    ("densenet_cifar", "gradients, evaluation"),
+    ("densenet_cifar", "statistics, 10 batches"),
+    ("resnet18_keras", "10 steps, decay per epoch"),
+    ("vgg_cifar", "20 steps, decay per step"),
+    ("squeezenet1_1", "20 steps, decay per step"),
+}
 
 
 def often(name, comparison):

@@ -63,6 +63,22 @@ def test_googlenet_has_auxiliary_heads_where_the_file_has_them(aux_logits):
     assert given.transform_input and given.aux_logits == aux_logits
 
 
+@pytest.mark.parametrize("kind", ["se", "cbam"])
+def test_a_resnet_has_attention_where_the_file_has_it(kind):
+    model = models.create("resnet18", num_classes=3, attention=kind)
+    images = jnp.zeros((1, 32, 32, 3))
+    drawn = jax.eval_shape(lambda: model.init(jax.random.key(0), images, train=False))
+    state_dict = zeros(weights.shapes(drawn))
+    for key in state_dict:
+        if key.endswith("num_batches_tracked"):
+            state_dict[key] = np.zeros((), np.int64)
+    assert pretrained.guess(state_dict) == ["resnet18"]
+    assert pretrained.options("resnet18", state_dict) == {"num_classes": 3, "attention": kind}
+    loaded, variables = pretrained.load("resnet18", state_dict)
+    assert loaded == model
+    assert jax.tree.map(jnp.shape, variables) == jax.tree.map(jnp.shape, drawn)
+
+
 def test_loaded_network_computes_what_the_twin_computes():
     twin = reference.create("cnn_mnist", num_classes=4).eval()
     state_dict = {f"module.{key}": value.numpy() for key, value in twin.state_dict().items()}

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from PIL import Image
 from small import small_dataset
 
 from jaxcnn import data, models
@@ -85,6 +86,47 @@ def test_settings_decide_the_normalization():
     assert not np.allclose(*seen, rtol=1e-3)
     with pytest.raises(DataError, match="'imagenet' is for 3 channels"):
         build(replace(RECIPES["mnist-mlp"][1], normalization="imagenet"), num_classes=10)
+
+
+def test_a_network_with_attention_at_another_size():
+    settings = replace(
+        RECIPES["cifar10-resnet"][1], network="resnet18", attention="se", image_size=40
+    )
+    run = build(settings, num_classes=10)
+    assert run.input_shape == (40, 40, 3)
+    images = jnp.zeros((1, *run.input_shape))
+    state = jax.eval_shape(lambda: init_state(run.model, run.tx, jax.random.key(0), images))
+    assert set(state.params["layer4.1"]["se"]) == {"fc1", "fc2"}
+    batch = {
+        "images": jax.ShapeDtypeStruct((4, 32, 32, 3), jnp.uint8),
+        "labels": jax.ShapeDtypeStruct((4,), jnp.int32),
+    }
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    assert jax.eval_shape(run.train_step, state, batch, key)[0] == state
+
+
+def test_images_are_loaded_at_the_size_of_the_settings(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 24, 3), dtype=np.uint8)
+    for split in ("train", "test"):
+        for name in "ab":
+            (tmp_path / split / name).mkdir(parents=True)
+            Image.fromarray(pixels).save(tmp_path / split / name / "0.png")
+    settings = Settings("resnet18", f"folder:{tmp_path}", 1, 2, 0.1, image_size=16)
+    dataset = load_data(settings, cache_dir=tmp_path / "cache")
+    assert dataset.train.images.shape == (2, 16, 16, 3)
+
+
+@pytest.mark.parametrize(
+    ("network", "changes", "message"),
+    [
+        ("alexnet", {"attention": "se"}, "attention='se': alexnet has no .* resnet101, .* have"),
+        ("resnet18", {"image_size": 0}, "image_size must be at least 1, got 0"),
+        ("alexnet_cifar", {"image_size": 64}, "image_size=64: alexnet_cifar is .* 32x32 images"),
+    ],
+)
+def test_bad_network_settings(network, changes, message):
+    with pytest.raises(ValueError, match=message):
+        build(Settings(network, "cifar10", 1, 64, 0.1, **changes), num_classes=10)
 
 
 def test_square_images_are_resized_without_padding():

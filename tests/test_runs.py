@@ -12,7 +12,7 @@ from jaxcnn.evaluate import evaluate
 from jaxcnn.recipes import Settings, load_data
 from parity import reference
 
-NEW = ("normalization", "init", "validation", "examples")
+NEW = ("normalization", "init", "validation", "examples", "attention", "image_size")
 
 
 def settings_of(network="mlp_mnist", **changes):
