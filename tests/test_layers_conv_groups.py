@@ -115,6 +115,7 @@ def test_choice_of_form(monkeypatch):
     assert form("float64", (1, 9, 9, 4), (3, 3, 4, 2)) == "_matrix_product"
     assert form("float32", (1, 9, 9, 4), (3, 3, 4, 2)) == "_convolution"
     assert form("float32", (1, 2, 9, 4), (3, 3, 4, 2)) == "_matrix_product"
+    assert form("float32", (1, 9, 9, 4), (1, 1, 4, 2)) == "_matrix_product"
     assert form("float64", (1, 2, 9, 4), (3, 3, 2, 2), 2) == "_split"
     assert form("float32", (1, 9, 9, 4), (3, 3, 1, 8), 4) == "_depthwise"
     assert form("float32", (1, 9, 9, 4), (9, 9, 1, 4), 4) == "_convolution"
@@ -122,6 +123,7 @@ def test_choice_of_form(monkeypatch):
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     assert form("float32", (1, 9, 9, 4), (3, 3, 2, 2), 2) == "_convolution"
     assert form("float32", (1, 9, 9, 4), (3, 3, 1, 4), 4) == "_convolution"
+    assert form("float32", (1, 9, 9, 4), (1, 1, 4, 2)) == "_convolution"
 
 
 def test_a_nan_stays_in_its_group():

@@ -6,8 +6,6 @@ depthwise form has gradients of gradients, but no forward-mode derivative.)
 """
 
 from collections.abc import Callable, Sequence
-from functools import partial, reduce
-from itertools import product
 from typing import Any
 
 import jax
@@ -16,6 +14,7 @@ from flax import linen as nn
 from jax import lax
 
 from jaxcnn.layers.initializers import Initializer, kernel_and_bias
+from jaxcnn.layers.taps import Windows, taps, weighted_taps
 from jaxcnn.layers.window import Pair, check_groups, check_images, output_size, pair
 
 _Pads = tuple[tuple[int, int], tuple[int, int]]
@@ -141,13 +140,14 @@ def _form(images: jax.Array, kernel: jax.Array, groups: int) -> Callable[..., ja
 
     Measured on two AVX-512 cores, jaxlib 0.10: XLA's float64 convolutions take 5-58 times
     PyTorch's time, the matrix product 0.8-2.1 times; a 3x3 kernel with 512 channels on 2x2 images
-    takes 330 ms as a convolution (it leaves the fast path) and 5 ms as a matrix product.
+    takes 330 ms as a convolution (it leaves the fast path) and 5 ms as a matrix product; a 1x1
+    kernel from 256 to 64 channels on (16, 56, 56) with its gradients 275 and 55 ms.
 
-    Groups, float32, on the same cores under load (scripts/benchmark_convolutions.py measures them
-    again): depthwise 3x3 on (16, 56, 56, 64) takes 174 ms as one convolution, with gradients 484;
-    as a sum of taps 14 and 41, in another run. 3x3 in 32 groups on (1, 28, 28, 256) takes 4.7 ms,
-    with gradients 2,200; as one convolution a group 3.3 and 20. On a GPU, not measured, the
-    convolution stays one; so it does for large depthwise kernels, whose taps make long programs.
+    Groups, float32, on the same cores (scripts/benchmark_convolutions.py compares with PyTorch):
+    depthwise 3x3 on (16, 56, 56, 64) takes 174 ms as one convolution and 1.2 as a sum of taps; 3x3
+    in 32 groups on (1, 28, 28, 256) takes 4.7 ms, with gradients 2,200, as one convolution, and 3.3
+    and 20 as one a group. On a GPU, not measured, the convolution stays one; so it does for large
+    depthwise kernels, whose taps make long programs.
     """
     if groups == 1:
         return _ungrouped_form(images, kernel)
@@ -163,7 +163,10 @@ _MOST_TAPS = 64
 
 def _ungrouped_form(images: jax.Array, kernel: jax.Array) -> Callable[..., jax.Array]:
     smaller = images.shape[1] < kernel.shape[0] or images.shape[2] < kernel.shape[1]
-    return _matrix_product if images.dtype == jnp.float64 or smaller else _convolution
+    pointwise = kernel.shape[:2] == (1, 1) and jax.default_backend() == "cpu"
+    if images.dtype == jnp.float64 or smaller or pointwise:
+        return _matrix_product
+    return _convolution
 
 
 def _convolution(images, kernel, stride, pads, dilation, groups):
@@ -182,10 +185,10 @@ def _matrix_product(images, kernel, stride, pads, dilation, groups):
     """im2col: gather the taps of every window side by side, then one matrix product."""
     assert groups == 1, "grouped convolutions have no im2col form here"
     kh, kw, channels, features = kernel.shape
-    taps = _taps(images, (kh, kw), stride, pads, dilation)
-    columns = jnp.concatenate(taps, axis=-1).reshape(-1, kh * kw * channels)
+    seen = taps(images, (kh, kw), stride, pads, dilation)
+    columns = jnp.concatenate(seen, axis=-1).reshape(-1, kh * kw * channels)
     out = columns @ kernel.reshape(kh * kw * channels, features)
-    return out.reshape(*taps[0].shape[:3], features)
+    return out.reshape(*seen[0].shape[:3], features)
 
 
 def _split(images, kernel, stride, pads, dilation, groups):
@@ -198,65 +201,7 @@ def _split(images, kernel, stride, pads, dilation, groups):
 def _depthwise(images, kernel, stride, pads, dilation, groups):
     """Each channel by itself: shifted images times one number a channel, added up."""
     images = jnp.repeat(images, kernel.shape[3] // groups, axis=3)
-    return _weighted_taps(images, kernel[:, :, 0], stride, pads, dilation)
-
-
-def _sum_of_taps(images, weights, stride, pads, dilation):
-    kh, kw, channels = weights.shape
-    taps = _taps(images, (kh, kw), stride, pads, dilation)
-    terms = [tap * w for tap, w in zip(taps, weights.reshape(-1, channels), strict=True)]
-    return reduce(jnp.add, terms)
-
-
-# JAX's gradient of the weights is a sum over batch, rows and columns for every tap, which XLA does
-# not vectorise: 100 ms on (16, 56, 56, 64), 3x3. Adding up along an axis first is vectorised: 11 ms
-# where that axis was the batch. Here it is the rows, so that a batch of one gains too.
-_weighted_taps = jax.custom_vjp(_sum_of_taps, nondiff_argnums=(2, 3, 4))
-
-
-def _weighted_taps_forward(images, weights, stride, pads, dilation):
-    return _sum_of_taps(images, weights, stride, pads, dilation), (images, weights)
-
-
-def _weighted_taps_backward(stride, pads, dilation, saved, gradient):
-    images, weights = saved
-    kh, kw, _ = weights.shape
-    of_images = partial(_sum_of_taps, weights=weights, stride=stride, pads=pads, dilation=dilation)
-    (to_images,) = jax.linear_transpose(of_images, images)(gradient)
-
-    padded = jnp.pad(images, ((0, 0), *pads, (0, 0)))
-    reach = dilation[0] * (kh - 1) + 1
-
-    def add_row(row, sums):
-        window = lax.dynamic_slice_in_dim(padded, row * stride[0], reach, axis=1)
-        one = lax.dynamic_slice_in_dim(gradient, row, 1, axis=1)
-        taps = _taps(window, (kh, kw), (1, stride[1]), ((0, 0), (0, 0)), dilation)
-        return [total + tap * one for total, tap in zip(sums, taps, strict=True)]
-
-    sums = [jnp.zeros_like(gradient[:, :1])] * (kh * kw)
-    sums = lax.fori_loop(0, gradient.shape[1], add_row, sums)
-    to_weights = jnp.stack([total.sum((0, 1, 2)) for total in sums])
-    return to_images, to_weights.reshape(weights.shape)
-
-
-_weighted_taps.defvjp(_weighted_taps_forward, _weighted_taps_backward)
-
-
-def _taps(images, kernel, stride, pads, dilation):
-    """Return what each of the kernel's taps sees, rows first, as (B, H', W', C) images."""
-    height, width = output_size("conv2d", images.shape[1:3], kernel, stride, pads, dilation)
-    images = jnp.pad(images, ((0, 0), *pads, (0, 0)))
-    batch, _, _, channels = images.shape
-    corners = product(
-        range(0, kernel[0] * dilation[0], dilation[0]),
-        range(0, kernel[1] * dilation[1], dilation[1]),
-    )
-    return [
-        lax.slice(
-            images,
-            (0, i, j, 0),
-            (batch, i + (height - 1) * stride[0] + 1, j + (width - 1) * stride[1] + 1, channels),
-            (1, *stride, 1),
-        )
-        for i, j in corners
-    ]
+    size = output_size("conv2d", images.shape[1:3], kernel.shape[:2], stride, pads, dilation)
+    axes = zip(size, kernel.shape, stride, dilation, (before for before, _ in pads), strict=False)
+    rows, columns = (Windows(*axis) for axis in axes)
+    return weighted_taps(images, kernel[:, :, 0], rows, columns)
