@@ -93,9 +93,7 @@ def test_the_committed_records_hold():
     assert not [name for name, record in found.items() if not record.passed]
 
 
-@pytest.mark.slow
 def test_every_network_has_a_record():
-    """Hours of comparisons are not a condition of every change; the tables name what is missing."""
     assert set(records.read(ROOT / publish.RECORDS)) == set(models.names())
 
 

@@ -198,10 +198,11 @@ def _split(images, kernel, stride, pads, dilation, groups):
     return jnp.concatenate(outs, axis=3)
 
 
-def _depthwise(images, kernel, stride, pads, dilation, groups):
+def _depthwise(images, kernel, stride, pads, dilation, groups) -> Any:
     """Each channel by itself: shifted images times one number a channel, added up."""
     images = jnp.repeat(images, kernel.shape[3] // groups, axis=3)
-    size = output_size("conv2d", images.shape[1:3], kernel.shape[:2], stride, pads, dilation)
-    axes = zip(size, kernel.shape, stride, dilation, (before for before, _ in pads), strict=False)
+    (_, height, width, _), (kh, kw, *_) = images.shape, kernel.shape
+    size = output_size("conv2d", (height, width), (kh, kw), stride, pads, dilation)
+    axes = zip(size, (kh, kw), stride, dilation, (before for before, _ in pads), strict=True)
     rows, columns = (Windows(*axis) for axis in axes)
     return weighted_taps(images, kernel[:, :, 0], rows, columns)

@@ -96,7 +96,9 @@ class Windows(NamedTuple):
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3))
-def weighted_taps(images, weights, rows, columns):
+def weighted_taps(
+    images: jax.Array, weights: jax.Array, rows: Windows, columns: Windows
+) -> jax.Array:
     """Sum the taps of every window, each times a weight a channel.
 
     Differentiable in reverse mode, any number of times; not in forward mode.
