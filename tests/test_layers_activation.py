@@ -41,6 +41,9 @@ SOFTMAX = [  # shape in PyTorch's layout, our axis, PyTorch's
 ]
 
 
+LINES = {"ReLU", "LeakyReLU"}
+
+
 def module(name, options):
     return lambda x: getattr(layers, name)(**options).apply({}, x)
 
@@ -57,9 +60,11 @@ def test_grid(name, options, shape, dtype):
     x = np.random.default_rng(0).normal(0.3, 2, shape).astype(dtype)
     ours, theirs = module(name, options), twin(name, **options)
     got, want = compare(ours, theirs, {"x": x}, second=True)
-    # A negative value of one alone may have the slope 0, and lines have no curvature.
-    assert_close(got, want, rtol=RTOL[dtype], zeros=list(want))
-    assert want["output"].any()
+    # Lines have no curvature; a few values may all lie where the slope or the curvature is 0.
+    few = x.size < 5
+    zeros = {"second gradient of x"} if name in LINES or few else set()
+    zeros |= {"gradient of x"} if few else set()
+    assert_close(got, want, rtol=RTOL[dtype], zeros=zeros)
 
 
 @pytest.mark.parametrize("dtype", PRECISIONS)
@@ -114,7 +119,9 @@ def test_softmax_of_large_and_infinite_values(dtype):
 @pytest.mark.parametrize(("name", "options"), [*CASES, ("Softmax", {})])
 def test_vmap(name, options):
     x = np.random.default_rng(0).normal(0.3, 2, (2, 4, 3, 5))
-    assert_close(*mapped(module(name, options), {"x": x}), rtol=1e-12, zeros=["x"])
+    # Softmax' values have the sum 1 whatever x is.
+    zeros = ["x"] if name == "Softmax" else []
+    assert_close(*mapped(module(name, options), {"x": x}), rtol=1e-12, zeros=zeros)
 
 
 @pytest.mark.parametrize(("shape", "dim"), [((2, 3), 2), ((2, 3), -3), ((4,), 1)])

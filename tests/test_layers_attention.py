@@ -45,10 +45,15 @@ def test_gates_equal_their_twins(name, options, arguments, channels, size):
     twin, layer = getattr(attention, name)(*arguments), getattr(layers, name)(**options)
     pair = harness.make_pair(twin, layer, (*size, channels), batch_size=3)
     got, want = harness.activations(pair, train=True)
-    # A random perceptron may have no value above 0 where the image is one pixel.
-    assert_close(got, want, rtol=1e-12, zeros=list(want))
+
+    def dead(names):
+        """Return what a ReLU may shut: of one pixel all, of one hidden value the perceptron."""
+        perceptron = "channel_attention." if arguments == (16,) else None
+        return [n for n in names if size == (1, 1) or perceptron and n.startswith(perceptron)]
+
+    assert_close(got, want, rtol=1e-12, zeros=dead(list(want)))
     got, want = harness.gradients(pair, train=True)
-    assert_close(got, want, rtol=1e-11, zeros=list(want))
+    assert_close(got, want, rtol=1e-11, zeros=dead(list(want)))
     assert want["input"].any()
 
 

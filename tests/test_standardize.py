@@ -50,7 +50,9 @@ def test_zero_center(axis, shape, dtype):
         {"x": pixels(shape, dtype)},
     )
     # Over one value alone the rest is zero, and so is its gradient.
-    assert_close(got, want, rtol=RTOL[dtype], zeros=list(want))
+    alone = want["output"].size > 0 and not want["output"].any()
+    zeros = list(want) if alone else ()
+    assert_close(got, want, rtol=RTOL[dtype], zeros=zeros)
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
