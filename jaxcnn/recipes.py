@@ -72,6 +72,11 @@ class Settings:
     image_size: int | None = None
     """Images are resized to so many pixels a side; None is the network's documented size."""
 
+    @property
+    def title(self) -> str:
+        """The network's name, and what the settings add to it."""
+        return self.network if self.attention == "none" else f"{self.network} with {self.attention}"
+
 
 RECIPES: dict[str, tuple[str, Settings]] = {
     "digits-cnn": (

@@ -197,7 +197,7 @@ def picture(
     write_atomically(out / "evaluation.json", f"{text}\n".encode())
     if plot.available():
         kind, colon, place = dataset.source.partition(":")
-        title = f"{trained.settings.network} on {kind}{colon}{Path(place).name}"
+        title = f"{trained.settings.title} on {kind}{colon}{Path(place).name}"
         if (workdir / "metrics.jsonl").exists():
             plot.curves({workdir.name: log.read_metrics(workdir)}, out / "curves.png", title=title)
         plot.confusion_matrix(matrix, trained.class_names, out / "confusion.png", title=title)

@@ -59,7 +59,7 @@ def main(
     for name, accuracy in zip(trained.class_names, result["class_accuracy"], strict=True):
         print(f"{name:{width}}  {100 * accuracy:6.2f} %")
     print(
-        f"{settings.network} on {dataset.source}: {len(result['labels'])} test images, "
+        f"{settings.title} on {dataset.source}: {len(result['labels'])} test images, "
         f"loss {result['loss']:.4f}, accuracy {100 * result['accuracy']:.2f} %; written to {out}"
     )
 

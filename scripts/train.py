@@ -79,7 +79,7 @@ def main() -> None:
     dataset = load_data(settings, cache_dir=options.cache_dir, tfds_dir=options.tfds_dir)
     validation = "" if dataset.validation is None else f", {len(dataset.validation)} validation"
     log.say(
-        f"{settings.network} on {settings.data}: {_training_images(settings, dataset)}{validation} "
+        f"{settings.title} on {settings.data}: {_training_images(settings, dataset)}{validation} "
         f"and {len(dataset.test)} test images, {len(dataset.class_names)} classes; "
         f"run folder {workdir}"
     )
@@ -124,7 +124,7 @@ def _train_one(settings: Settings, dataset: data.Dataset, folder: Path, options:
     else:
         once = f"; test accuracy {100 * tested:.2f} % (of the best)"
     log.say(
-        f"{settings.network}, seed {settings.seed}, {_training_images(settings, dataset)} images: "
+        f"{settings.title}, seed {settings.seed}, {_training_images(settings, dataset)} images: "
         f"{result['split']} accuracy {100 * result['best_accuracy']:.2f} % "
         f"(best, epoch {result['best_epoch']}), {100 * result['accuracy']:.2f} % (last){once}; "
         f"{result['seconds']:.0f} s; results and pictures in {folder}"

@@ -93,7 +93,7 @@ def test_a_network_with_attention_at_another_size():
         RECIPES["cifar10-resnet"][1], network="resnet18", attention="se", image_size=40
     )
     run = build(settings, num_classes=10)
-    assert run.input_shape == (40, 40, 3)
+    assert run.input_shape == (40, 40, 3) and settings.title == "resnet18 with se"
     images = jnp.zeros((1, *run.input_shape))
     state = jax.eval_shape(lambda: init_state(run.model, run.tx, jax.random.key(0), images))
     assert set(state.params["layer4.1"]["se"]) == {"fc1", "fc2"}
