@@ -1,0 +1,37 @@
+"""Optimizers by `torch.optim`'s names, arguments and step-by-step values (PyTorch 2.13), on Optax.
+
+An optimizer is a function of the table `OPTIMIZERS`: `(learning_rate, **arguments)` ->
+`optax.GradientTransformation`; its arguments and their defaults are PyTorch's.
+"""
+
+from jaxcnn.optim.adam_family import adam, adamax, adamw, sparse_adam
+from jaxcnn.optim.adaptive import adadelta, adagrad, rmsprop
+from jaxcnn.optim.by_name import OPTIMIZERS, create
+from jaxcnn.optim.conversion import from_torch, to_torch
+from jaxcnn.optim.corrected_adam import nadam, radam
+from jaxcnn.optim.descent import asgd, sgd
+from jaxcnn.optim.parameter_groups import NORMS_AND_BIASES, groups
+from jaxcnn.optim.resilient import rprop
+from jaxcnn.optim.transform import State
+
+__all__ = [
+    "NORMS_AND_BIASES",
+    "OPTIMIZERS",
+    "State",
+    "adadelta",
+    "adagrad",
+    "adam",
+    "adamax",
+    "adamw",
+    "asgd",
+    "create",
+    "from_torch",
+    "groups",
+    "nadam",
+    "radam",
+    "rmsprop",
+    "rprop",
+    "sgd",
+    "sparse_adam",
+    "to_torch",
+]

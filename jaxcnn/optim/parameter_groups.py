@@ -1,0 +1,72 @@
+"""Other settings for some of the parameters, as `torch.optim`'s parameter groups."""
+
+import re
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
+
+import jax
+import optax
+
+from jaxcnn.optim.by_name import create
+from jaxcnn.optim.transform import Value
+
+NORMS_AND_BIASES = r"(.*\.)?(scale|bias)"
+"""Matches the parameters that are often left without weight decay: norms' and all biases."""
+
+_REST = "rest"
+
+
+def groups(
+    name: str,
+    learning_rate: Value,
+    patterns: Sequence[tuple[str, Mapping[str, Any]]],
+    **arguments,
+) -> optax.GradientTransformation:
+    """Build an optimizer with other settings for the parameters that a pattern matches.
+
+    Args:
+        name: a key of `OPTIMIZERS`.
+        learning_rate: a number >= 0 or a schedule.
+        patterns: pairs of a regular expression and of the settings that it changes, `arguments` by
+            PyTorch's names or `learning_rate`. It must match the whole path of a parameter, its
+            keys joined with dots ("layer1.0.conv1.kernel", "bn1.scale"); the first that matches
+            decides.
+        **arguments: the settings of all other parameters, and of the groups where they change
+            nothing.
+
+    Returns:
+        A transformation whose state holds every group's own, by the pattern's index and "rest".
+
+    Raises:
+        ValueError: what `create` raises; a bad regular expression; by the transformation's `init`,
+            if a pattern decides about no parameter.
+    """
+    members: dict[Hashable, optax.GradientTransformation] = {
+        _REST: create(name, learning_rate, **arguments)
+    }
+    expressions = []
+    for index, (pattern, changes) in enumerate(patterns):
+        settings = {"learning_rate": learning_rate, **arguments, **changes}
+        members[str(index)] = create(name, **settings)
+        try:
+            expressions.append(re.compile(pattern))
+        except re.error as error:
+            raise ValueError(f"{name}: bad pattern {pattern!r}: {error}") from error
+
+    def labels(params: Any) -> Any:
+        def label(path, _) -> str:
+            dotted = ".".join(str(entry.key) for entry in path)
+            matches = (i for i, found in enumerate(expressions) if found.fullmatch(dotted))
+            return str(next(matches, _REST))
+
+        tree = jax.tree_util.tree_map_with_path(label, params)
+        used = set(jax.tree.leaves(tree))
+        idle = [patterns[i][0] for i in range(len(patterns)) if str(i) not in used]
+        if idle:
+            raise ValueError(
+                f"{name}: no parameter is left for the patterns {', '.join(map(repr, idle))}; "
+                "a pattern must match a whole path such as 'conv1.kernel'"
+            )
+        return tree
+
+    return optax.partition(members, labels)
