@@ -11,6 +11,11 @@ from jaxcnn import optim
 CASES = [(name, arguments) for name, grid in GRID.items() for arguments in grid]
 # The first is torch's defaults, the last has most arguments set.
 FEW = [(name, grid[i]) for name, grid in GRID.items() for i in (0, len(grid) // 2, -1)]
+# What only steps the other way is repeated, but for a few, in slow runs.
+MARKED = [
+    pytest.param(*case, marks=pytest.mark.slow if "maximize" in case[1] and case not in FEW else ())
+    for case in CASES
+]
 MOMENTUM = {
     "sgd": [{}, {"dampening": 0.3, "weight_decay": 0.1}, {"nesterov": True}],
     "rmsprop": [{}, {"centered": True}],
@@ -32,7 +37,7 @@ def test_the_grid_is_of_every_optimizer():
     assert len(CASES) >= 150
 
 
-@pytest.mark.parametrize(("name", "arguments"), CASES, ids=label)
+@pytest.mark.parametrize(("name", "arguments"), MARKED, ids=label)
 def test_steps_as_torch(name, arguments, float64):
     data = problem(name)
     got = run_jax(create(name, arguments), *data)
@@ -79,7 +84,7 @@ def test_zero_gradients(name, float64):
 
 
 @pytest.mark.parametrize(("name", "arguments"), FEW, ids=label)
-@pytest.mark.parametrize("x64", [False, True])
+@pytest.mark.parametrize("x64", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_float32_stays_float32_and_near_torch(name, arguments, x64):
     data = problem(name, steps=20, dtype=np.float32)
     with jax.enable_x64(x64):

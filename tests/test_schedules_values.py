@@ -45,7 +45,7 @@ def assert_near(name, got, want, tolerance):
 
 
 @pytest.mark.parametrize(("name", "arguments"), DECAYS + COSINES + RESTARTS + CYCLES, ids=str)
-@pytest.mark.parametrize("steps_per_epoch", [1, 7])
+@pytest.mark.parametrize("steps_per_epoch", [1, pytest.param(7, marks=pytest.mark.slow)])
 def test_every_step_is_that_of_torchs_loop(name, arguments, steps_per_epoch, float64):
     schedule = schedules.create(name, RATE, steps_per_epoch=steps_per_epoch, **arguments)
     rates, momenta = run(*scheduled(name, arguments), steps_per_epoch=steps_per_epoch)
