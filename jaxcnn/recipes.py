@@ -5,11 +5,13 @@ written into the run's `config.json`. Documented results are in the recipes' des
 measured is in the README.
 """
 
+import ast
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,66 +19,8 @@ import optax
 
 from jaxcnn import data, models, optim, schedules
 from jaxcnn.data.dataset import divide
-from jaxcnn.models.resnet import Attention
+from jaxcnn.settings import Settings
 from jaxcnn.train import make_eval_step, make_train_step
-
-
-@dataclass(frozen=True)
-class Settings:
-    """Everything that decides what a run computes."""
-
-    network: str
-    """Network by name; see --list."""
-    data: str
-    """Data source by name or as KIND:PATH; see --list."""
-    epochs: int
-    """Passes over the training set."""
-    batch_size: int
-    """Examples a step."""
-    learning_rate: float
-    """Initial learning rate."""
-    optimizer: str = "sgd"
-    """Optimizer by torch.optim's name, in lower case."""
-    momentum: float = 0.0
-    """SGD's momentum."""
-    nesterov: bool = False
-    """Nesterov's momentum."""
-    weight_decay: float = 0.0
-    """Coupled weight decay, as in torch.optim."""
-    schedule: str = "constant"
-    """Learning-rate schedule: constant or exponential."""
-    gamma: float | None = None
-    """Factor of the exponential schedule."""
-    decay_every: Literal["epoch", "step"] = "epoch"
-    """When the schedule moves on."""
-    drop_last: bool = False
-    """Leave out the last partial batch of an epoch."""
-    seed: int = 0
-    """Decides the initial weights, the order of the examples, and dropout."""
-    holdout: float = 0.2
-    """Share held out for testing, where the source has no test split."""
-    split_seed: int = 0
-    """Decides which examples are held out; apart from --seed, so that seeds can be compared."""
-    stream: bool | None = None
-    """Decode image files while training instead of once before; None decides by size."""
-    normalization: Literal["symmetric", "imagenet"] = "symmetric"
-    """What pixels are mapped to: [-1, 1], or ImageNet's mean 0 and deviation 1."""
-    init: str | None = None
-    """Weights to start from: a .safetensors, .npz or .pth file of PyTorch keys; None draws them."""
-    validation: float = 0.0
-    """Share of the training set held out to choose the best epoch by; 0 chooses on the test set."""
-    examples: int | None = None
-    """Train on so many examples only, as many of each class; None trains on all."""
-    attention: Attention = "none"
-    """What ends every block of a resnet18-152: squeeze-excitation, CBAM, or nothing."""
-    image_size: int | None = None
-    """Images are resized to so many pixels a side; None is the network's documented size."""
-
-    @property
-    def title(self) -> str:
-        """The network's name, and what the settings add to it."""
-        return self.network if self.attention == "none" else f"{self.network} with {self.attention}"
-
 
 RECIPES: dict[str, tuple[str, Settings]] = {
     "digits-cnn": (
@@ -177,16 +121,8 @@ def build(settings: Settings, *, num_classes: int, steps_per_epoch: int = 1) -> 
         ValueError: an unknown name, a bad value, or an argument that the optimizer or the schedule
             does not take.
     """
-    interval = steps_per_epoch if settings.decay_every == "epoch" else 1
-    schedule = schedules.create(
-        settings.schedule,
-        settings.learning_rate,
-        steps_per_epoch=interval,
-        **_given(settings, "gamma"),
-    )
-    tx = optim.create(
-        settings.optimizer, schedule, **_given(settings, "momentum", "nesterov", "weight_decay")
-    )
+    schedule = _schedule(settings, steps_per_epoch)
+    tx = _optimizer(settings, schedule)
     model = _create(settings, num_classes)
     input_shape = _input_shape(settings)
     _check_size(model, input_shape, settings)
@@ -235,6 +171,66 @@ def _check_size(model: Any, input_shape: tuple[int, int, int], settings: Setting
             f"image_size={settings.image_size}: {settings.network} is a network for "
             f"{documented[0]}x{documented[1]} images; another size gives it other parameters"
         )
+
+
+def _schedule(settings: Settings, steps_per_epoch: int) -> optax.Schedule:
+    interval = steps_per_epoch if settings.decay_every == "epoch" else 1
+    arguments = _arguments(settings, "schedule_args", "gamma")
+    try:
+        return schedules.create(
+            settings.schedule, settings.learning_rate, steps_per_epoch=interval, **arguments
+        )
+    except TypeError as error:  # a value of another kind than the argument takes
+        raise ValueError(f"schedule_args={settings.schedule_args!r}: {error}") from error
+
+
+def _optimizer(settings: Settings, schedule: optax.Schedule) -> optax.GradientTransformation:
+    arguments = _arguments(settings, "optimizer_args", "momentum", "nesterov", "weight_decay")
+    if isinstance(schedule, schedules.Cycle) and schedule.momentum is not None:
+        arguments |= _cycled(settings, schedule.momentum, arguments)
+    try:
+        return optim.create(settings.optimizer, schedule, **arguments)
+    except TypeError as error:
+        raise ValueError(f"optimizer_args={settings.optimizer_args!r}: {error}") from error
+
+
+def _arguments(settings: Settings, more: str, *names: str) -> dict[str, Any]:
+    """Return the named settings that differ from their default, and those written in `more`."""
+    text = getattr(settings, more)
+    try:
+        call: Any = ast.parse(f"dict({text})", mode="eval").body
+        written = {pair.arg: ast.literal_eval(pair.value) for pair in call.keywords}
+        whole = ast.unparse(call) == f"dict({', '.join(map(ast.unparse, call.keywords))})"
+    except (SyntaxError, ValueError, AttributeError):
+        whole, written = False, {}
+    if not whole or None in written:
+        raise ValueError(
+            f"{more} must be NAME=VALUE, NAME=VALUE, ... of Python literals, got {text!r}"
+        )
+    given = _given(settings, *names)
+    if twice := sorted(given.keys() & written.keys()):
+        raise ValueError(f"{more} has {', '.join(twice)}, which is given by its own option too")
+    return given | written
+
+
+def _cycled(
+    settings: Settings, momentum: optax.Schedule, arguments: dict[str, Any]
+) -> dict[str, Any]:
+    """Return the argument that a cycled momentum replaces, as torch's CyclicLR and OneCycleLR do.
+
+    It is the momentum of SGD and RMSprop, and Adam's beta1.
+    """
+    if settings.optimizer not in optim.OPTIMIZERS:
+        return {}  # what `optim.create` says of an unknown name says more
+    taken = inspect.signature(optim.OPTIMIZERS[settings.optimizer]).parameters
+    if "momentum" in taken:
+        return {"momentum": momentum}
+    if "betas" in taken:
+        return {"betas": (momentum, arguments.get("betas", taken["betas"].default)[1])}
+    raise ValueError(
+        f"schedule {settings.schedule!r} cycles the momentum, which optimizer "
+        f'{settings.optimizer!r} has not; expected schedule_args "cycle_momentum=False"'
+    )
 
 
 def _given(settings: Settings, *names: str) -> dict[str, Any]:

@@ -12,7 +12,16 @@ from jaxcnn.evaluate import evaluate
 from jaxcnn.recipes import Settings, load_data
 from parity import reference
 
-NEW = ("normalization", "init", "validation", "examples", "attention", "image_size")
+NEW = (
+    "normalization",
+    "init",
+    "validation",
+    "examples",
+    "attention",
+    "image_size",
+    "optimizer_args",
+    "schedule_args",
+)
 
 
 def settings_of(network="mlp_mnist", **changes):
@@ -153,6 +162,12 @@ def test_without_one_the_test_set_is_named(tmp_path, capsys):
         pytest.param({"validation": 0.2}, marks=pytest.mark.slow),
         pytest.param({"examples": 192}, marks=pytest.mark.slow),
         {"init": "gone.pth", "network": "cnn_mnist"},
+        {
+            "optimizer": "nadam",
+            "schedule": "cyclic",
+            "schedule_args": "max_lr=0.1, step_size_up=1",
+            "decay_every": "step",
+        },
         pytest.param(
             {"normalization": "imagenet", "network": "alexnet_cifar", "examples": 64},
             marks=pytest.mark.slow,

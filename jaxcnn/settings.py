@@ -1,0 +1,67 @@
+"""What decides a run: one flat, frozen record, from the command line and into `config.json`."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from jaxcnn.models.resnet import Attention
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that decides what a run computes."""
+
+    network: str
+    """Network by name; see --list."""
+    data: str
+    """Data source by name or as KIND:PATH; see --list."""
+    epochs: int
+    """Passes over the training set."""
+    batch_size: int
+    """Examples a step."""
+    learning_rate: float
+    """Initial learning rate."""
+    optimizer: str = "sgd"
+    """Optimizer by torch.optim's name, in lower case."""
+    momentum: float = 0.0
+    """SGD's momentum."""
+    nesterov: bool = False
+    """Nesterov's momentum."""
+    weight_decay: float = 0.0
+    """Weight decay, coupled or decoupled as the torch.optim optimizer has it."""
+    optimizer_args: str = ""
+    """Other arguments by torch.optim's names, such as "betas=(0.8, 0.99), amsgrad=True"."""
+    schedule: str = "constant"
+    """Learning-rate schedule by name; see --list."""
+    gamma: float | None = None
+    """Factor of the exponential, step, multi_step and cyclic schedules."""
+    schedule_args: str = ""
+    """Other arguments by torch's names, such as "milestones=[10, 15]"."""
+    decay_every: Literal["epoch", "step"] = "epoch"
+    """When the schedule moves on."""
+    drop_last: bool = False
+    """Leave out the last partial batch of an epoch."""
+    seed: int = 0
+    """Decides the initial weights, the order of the examples, and dropout."""
+    holdout: float = 0.2
+    """Share held out for testing, where the source has no test split."""
+    split_seed: int = 0
+    """Decides which examples are held out; apart from --seed, so that seeds can be compared."""
+    stream: bool | None = None
+    """Decode image files while training instead of once before; None decides by size."""
+    normalization: Literal["symmetric", "imagenet"] = "symmetric"
+    """What pixels are mapped to: [-1, 1], or ImageNet's mean 0 and deviation 1."""
+    init: str | None = None
+    """Weights to start from: a .safetensors, .npz or .pth file of PyTorch keys; None draws them."""
+    validation: float = 0.0
+    """Share of the training set held out to choose the best epoch by; 0 chooses on the test set."""
+    examples: int | None = None
+    """Train on so many examples only, as many of each class; None trains on all."""
+    attention: Attention = "none"
+    """What ends every block of a resnet18-152: squeeze-excitation, CBAM, or nothing."""
+    image_size: int | None = None
+    """Images are resized to so many pixels a side; None is the network's documented size."""
+
+    @property
+    def title(self) -> str:
+        """The network's name, and what the settings add to it."""
+        return self.network if self.attention == "none" else f"{self.network} with {self.attention}"
