@@ -31,6 +31,8 @@ LONG = {
     ("densenet_cifar", "10 steps, decay per epoch"),
     ("densenet_cifar", "gradients, evaluation"),
     ("densenet_cifar", "statistics, 10 batches"),
+    ("googlenet_cifar", "statistics, 1 batch"),
+    ("resnet18_keras", "statistics, 1 batch"),
     ("resnet18_keras", "10 steps, decay per epoch"),
     ("vgg_cifar", "20 steps, decay per step"),
     ("squeezenet1_1", "20 steps, decay per step"),
