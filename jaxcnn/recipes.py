@@ -203,7 +203,7 @@ def _arguments(settings: Settings, more: str, *names: str) -> dict[str, Any]:
         whole = ast.unparse(call) == f"dict({', '.join(map(ast.unparse, call.keywords))})"
     except (SyntaxError, ValueError, AttributeError):
         whole, written = False, {}
-    if not whole or None in written:
+    if not whole or None in written or len(written) < len(call.keywords):
         raise ValueError(
             f"{more} must be NAME=VALUE, NAME=VALUE, ... of Python literals, got {text!r}"
         )

@@ -23,7 +23,7 @@ class Settings:
     optimizer: str = "sgd"
     """Optimizer by torch.optim's name, in lower case."""
     momentum: float = 0.0
-    """SGD's momentum."""
+    """SGD's or RMSprop's momentum."""
     nesterov: bool = False
     """Nesterov's momentum."""
     weight_decay: float = 0.0

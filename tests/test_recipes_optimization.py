@@ -68,6 +68,7 @@ def test_a_schedule_that_cycles_the_momentum_reaches_the_optimizer(optimizer, ar
     ("changes", "message"),
     [
         ({"optimizer_args": "betas"}, "optimizer_args must be NAME=VALUE, .* got 'betas'"),
+        ({"optimizer_args": "momentum=1, momentum=2"}, "optimizer_args must be NAME=VALUE"),
         ({"optimizer_args": "0.5"}, "optimizer_args must be NAME=VALUE"),
         ({"optimizer_args": "**{'a': 1}"}, "optimizer_args must be NAME=VALUE"),
         ({"optimizer_args": ") + dict("}, "optimizer_args must be NAME=VALUE"),

@@ -62,18 +62,22 @@ class Windows(NamedTuple):
     dilation: int
     before: int
 
+    @property
+    def reach(self) -> int:
+        """Pixels from a window's first tap to its last, both included."""
+        return self.dilation * (self.taps - 1) + 1
+
     def ranges(self, length: int) -> list[tuple[int, int]]:
         """Return (first, last + 1) of the windows inside the image, then of those at its ends."""
-        reach = self.dilation * (self.taps - 1) + 1
         first = min(max(-(-self.before // self.stride), 0), self.count)
-        last = min((length + self.before - reach) // self.stride + 1, self.count)
+        last = min((length + self.before - self.reach) // self.stride + 1, self.count)
         last = max(last, first)
         return [(first, last), (0, first), (last, self.count)]
 
     def cut(self, length: int, first: int, last: int) -> tuple[int, int, tuple[int, int]]:
         """Return which pixels, [start, stop), some windows see, and how many zeros around them."""
         start = first * self.stride - self.before
-        size = (last - first - 1) * self.stride + self.dilation * (self.taps - 1) + 1
+        size = (last - first - 1) * self.stride + self.reach
         inside = min(max(start, 0), length), min(max(start + size, 0), length)
         front = min(max(-start, 0), size)
         return *inside, (front, size - front - (inside[1] - inside[0]))
@@ -191,11 +195,10 @@ def _to_weights(gradient, images, rows, columns):
         for windows, length in zip((rows, columns), images.shape[1:3], strict=True)
     )
     padded = jnp.pad(images[:, top:bottom, left:right], ((0, 0), above_below, beside, (0, 0)))
-    reach = rows.dilation * (rows.taps - 1) + 1
     kernel, dilation = (rows.taps, columns.taps), (rows.dilation, columns.dilation)
 
     def add_row(row, sums):
-        window = lax.dynamic_slice_in_dim(padded, row * rows.stride, reach, axis=1)
+        window = lax.dynamic_slice_in_dim(padded, row * rows.stride, rows.reach, axis=1)
         one = lax.dynamic_slice_in_dim(gradient, row, 1, axis=1)
         seen = taps(window, kernel, (1, columns.stride), ((0, 0), (0, 0)), dilation)
         return [total + tap * one for total, tap in zip(sums, seen, strict=True)]
