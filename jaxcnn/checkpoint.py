@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
+from jaxcnn.schedules import PlateauState
 from jaxcnn.train import TrainState
 
 
@@ -101,12 +102,14 @@ def non_finite(state: TrainState) -> list[str]:
 
 @jax.jit
 def _finite(state: TrainState) -> TrainState:
-    def check(leaf):
+    def check(leaf: Any) -> Any:
+        if isinstance(leaf, PlateauState):
+            return np.True_  # its best metric is infinite before the first
         if jnp.issubdtype(leaf.dtype, jnp.floating):
             return jnp.all(jnp.isfinite(leaf))
         return np.True_
 
-    return jax.tree.map(check, state)
+    return jax.tree.map(check, state, is_leaf=lambda node: isinstance(node, PlateauState))
 
 
 def _manager(folder: Path, *, create: bool) -> ocp.CheckpointManager:

@@ -19,9 +19,10 @@ import jax
 import numpy as np
 import optax
 
-from jaxcnn import checkpoint, log
+from jaxcnn import checkpoint, log, optim, schedules
 from jaxcnn.data import Arrays, Dataset, Files, num_batches, to_device, train_batches
 from jaxcnn.evaluate import evaluate
+from jaxcnn.schedules import Plateau
 from jaxcnn.train import Batch, Metrics, TrainState
 
 TrainStep = Callable[[TrainState, Batch, jax.Array], tuple[TrainState, Metrics]]
@@ -45,7 +46,7 @@ def fit(
     eval_batch_size: int = 500,
     log_every: int = 50,
     checkpoint_every: int = 1000,
-    schedule: optax.Schedule | None = None,
+    schedule: optax.Schedule | Plateau | None = None,
     workers: int = 0,
     resume: bool = False,
 ) -> dict[str, Any]:
@@ -68,7 +69,9 @@ def fit(
         eval_batch_size: examples an evaluation step.
         log_every: steps between two rows of kind "step", and between two reads of the metrics.
         checkpoint_every: steps between two checkpoints within an epoch; one follows each epoch.
-        schedule: step -> learning rate, for the log only.
+        schedule: what the optimizer was built with: step -> learning rate, for the log; or a
+            plateau, which is told the loss (mode "min") or the accuracy ("max") of every
+            evaluation.
         workers: worker processes that decode files.
         resume: continue from `checkpoints/latest`.
 
@@ -123,11 +126,12 @@ def fit(
                 )
             if done % log_every == 0:
                 row = {"kind": "step", "step": done, "epoch": done / epoch_steps, "loss": loss}
-                log.append_metrics(workdir, row | _rate(schedule, done - 1))
+                log.append_metrics(workdir, row | _rate(rates, done - 1))
 
     with _stop_signals() as stop:
         while step < last_step and not stop.is_set():
             epoch, start = divmod(step, epoch_steps)
+            rates = _rates(schedule, state)
             batches = train_batches(
                 train,
                 batch_size,
@@ -170,7 +174,7 @@ def fit(
             examples = min(epoch_steps * batch_size, len(train)) - start * batch_size
             speed = examples / seconds
             timing = {"seconds": seconds, "images_per_second": speed}
-            rate = _rate(schedule, step - 1)
+            rate = _rate(rates, step - 1)
             log.append_metrics(workdir, {"kind": "train", **here, **trained, **timing, **rate})
             result = evaluate(eval_step, state, held, eval_batch_size, workers=workers)
             found = {name: result[name] for name in ("loss", "accuracy")}
@@ -181,6 +185,8 @@ def fit(
                 f"{speed:.0f} images/s"
             )
             record |= found | _empty_sums()
+            if isinstance(schedule, Plateau):
+                state = _observed(schedule, state, found)
             if record["best_accuracy"] is None or found["accuracy"] > record["best_accuracy"]:
                 record |= {"best_accuracy": found["accuracy"], "best_epoch": epoch + 1}
                 checkpoint.save(best, state, record)
@@ -220,8 +226,25 @@ def _shown(record: dict[str, Any]) -> dict[str, float]:
     return {} if record["last_loss"] is None else {"loss": record["last_loss"]}
 
 
-def _rate(schedule: optax.Schedule | None, step: int) -> dict[str, float]:
-    return {} if schedule is None else {"learning_rate": float(np.asarray(schedule(step)))}
+def _rates(schedule: optax.Schedule | Plateau | None, state: TrainState) -> optax.Schedule | None:
+    """Return the learning rates of the epoch that begins; a plateau's stays the same in it."""
+    if isinstance(schedule, Plateau):
+        return schedules.constant(optim.plateau_rate(state.opt_state), 1)
+    return schedule
+
+
+def _rate(rates: optax.Schedule | None, step: int) -> dict[str, float]:
+    return {} if rates is None else {"learning_rate": float(np.asarray(rates(step)))}
+
+
+def _observed(plateau: Plateau, state: TrainState, found: dict[str, float]) -> TrainState:
+    """Return the state whose plateau has seen an evaluation; say so where the rate falls."""
+    metric = "accuracy" if plateau.mode == "max" else "loss"
+    opt_state = optim.observe(state.opt_state, found[metric])
+    before, after = map(optim.plateau_rate, (state.opt_state, opt_state))
+    if after < before:
+        log.say(f"the {metric} no longer improves: learning rate {before:.4g} -> {after:.4g}")
+    return state.replace(opt_state=opt_state)
 
 
 def _kept(latest: Path) -> str:

@@ -5,10 +5,8 @@ written into the run's `config.json`. Documented results are in the recipes' des
 measured is in the README.
 """
 
-import ast
-import inspect
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,8 +15,10 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxcnn import data, models, optim, schedules
+from jaxcnn import data, models
 from jaxcnn.data.dataset import divide
+from jaxcnn.optimization import make_optimizer, make_schedule
+from jaxcnn.schedules import Plateau
 from jaxcnn.settings import Settings
 from jaxcnn.train import make_eval_step, make_train_step
 
@@ -71,7 +71,7 @@ class Run:
 
     model: Any
     tx: optax.GradientTransformation
-    schedule: optax.Schedule
+    schedule: optax.Schedule | Plateau
     input_shape: tuple[int, int, int]
     train_step: Callable
     eval_step: Callable
@@ -121,8 +121,8 @@ def build(settings: Settings, *, num_classes: int, steps_per_epoch: int = 1) -> 
         ValueError: an unknown name, a bad value, or an argument that the optimizer or the schedule
             does not take.
     """
-    schedule = _schedule(settings, steps_per_epoch)
-    tx = _optimizer(settings, schedule)
+    schedule = make_schedule(settings, steps_per_epoch)
+    tx = make_optimizer(settings, schedule)
     model = _create(settings, num_classes)
     input_shape = _input_shape(settings)
     _check_size(model, input_shape, settings)
@@ -138,7 +138,7 @@ def build(settings: Settings, *, num_classes: int, steps_per_epoch: int = 1) -> 
 
 
 def _create(settings: Settings, num_classes: int) -> Any:
-    options = _given(settings, "attention")
+    options = settings.given("attention")
     if options and not hasattr(models.create(settings.network), "attention"):
         able = [name for name in models.names() if hasattr(models.create(name), "attention")]
         raise ValueError(
@@ -171,73 +171,3 @@ def _check_size(model: Any, input_shape: tuple[int, int, int], settings: Setting
             f"image_size={settings.image_size}: {settings.network} is a network for "
             f"{documented[0]}x{documented[1]} images; another size gives it other parameters"
         )
-
-
-def _schedule(settings: Settings, steps_per_epoch: int) -> optax.Schedule:
-    interval = steps_per_epoch if settings.decay_every == "epoch" else 1
-    arguments = _arguments(settings, "schedule_args", "gamma")
-    try:
-        return schedules.create(
-            settings.schedule, settings.learning_rate, steps_per_epoch=interval, **arguments
-        )
-    except TypeError as error:  # a value of another kind than the argument takes
-        raise ValueError(f"schedule_args={settings.schedule_args!r}: {error}") from error
-
-
-def _optimizer(settings: Settings, schedule: optax.Schedule) -> optax.GradientTransformation:
-    arguments = _arguments(settings, "optimizer_args", "momentum", "nesterov", "weight_decay")
-    if isinstance(schedule, schedules.Cycle) and schedule.momentum is not None:
-        arguments |= _cycled(settings, schedule.momentum, arguments)
-    try:
-        return optim.create(settings.optimizer, schedule, **arguments)
-    except TypeError as error:
-        raise ValueError(f"optimizer_args={settings.optimizer_args!r}: {error}") from error
-
-
-def _arguments(settings: Settings, more: str, *names: str) -> dict[str, Any]:
-    """Return the named settings that differ from their default, and those written in `more`."""
-    text = getattr(settings, more)
-    try:
-        call: Any = ast.parse(f"dict({text})", mode="eval").body
-        written = {pair.arg: ast.literal_eval(pair.value) for pair in call.keywords}
-        whole = ast.unparse(call) == f"dict({', '.join(map(ast.unparse, call.keywords))})"
-    except (SyntaxError, ValueError, AttributeError):
-        whole, written = False, {}
-    if not whole or None in written or len(written) < len(call.keywords):
-        raise ValueError(
-            f"{more} must be NAME=VALUE, NAME=VALUE, ... of Python literals, got {text!r}"
-        )
-    given = _given(settings, *names)
-    if twice := sorted(given.keys() & written.keys()):
-        raise ValueError(f"{more} has {', '.join(twice)}, which is given by its own option too")
-    return given | written
-
-
-def _cycled(
-    settings: Settings, momentum: optax.Schedule, arguments: dict[str, Any]
-) -> dict[str, Any]:
-    """Return the argument that a cycled momentum replaces, as torch's CyclicLR and OneCycleLR do.
-
-    It is the momentum of SGD and RMSprop, and Adam's beta1.
-    """
-    if settings.optimizer not in optim.OPTIMIZERS:
-        return {}  # what `optim.create` says of an unknown name says more
-    taken = inspect.signature(optim.OPTIMIZERS[settings.optimizer]).parameters
-    if "momentum" in taken:
-        return {"momentum": momentum}
-    if "betas" in taken:
-        return {"betas": (momentum, arguments.get("betas", taken["betas"].default)[1])}
-    raise ValueError(
-        f"schedule {settings.schedule!r} cycles the momentum, which optimizer "
-        f'{settings.optimizer!r} has not; expected schedule_args "cycle_momentum=False"'
-    )
-
-
-def _given(settings: Settings, *names: str) -> dict[str, Any]:
-    """Return the named settings that differ from their default.
-
-    So an optimizer that has no momentum takes settings that ask for none.
-    """
-    defaults = {field.name: field.default for field in fields(Settings)}
-    values = {name: getattr(settings, name) for name in names}
-    return {name: value for name, value in values.items() if value != defaults[name]}

@@ -11,7 +11,7 @@ RUN/*.png            curves, confusion matrix, worst mistakes
 
 import json
 from collections.abc import Mapping
-from dataclasses import MISSING, asdict, fields
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,9 +31,7 @@ from jaxcnn.train import TrainState, init_state, state_from
 _MAY_CHANGE = {"epochs"}
 
 # What settings were before they existed: runs of that time hold good.
-_DEFAULTS = {
-    field.name: field.default for field in fields(Settings) if field.default is not MISSING
-}
+_DEFAULTS = Settings.defaults()
 
 
 class Trained(NamedTuple):

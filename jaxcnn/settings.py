@@ -1,7 +1,7 @@
 """What decides a run: one flat, frozen record, from the command line and into `config.json`."""
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import MISSING, dataclass, fields
+from typing import Any, Literal
 
 from jaxcnn.models.resnet import Attention
 
@@ -30,12 +30,16 @@ class Settings:
     """Weight decay, coupled or decoupled as the torch.optim optimizer has it."""
     optimizer_args: str = ""
     """Other arguments by torch.optim's names, such as "betas=(0.8, 0.99), amsgrad=True"."""
+    norm_decay: bool = True
+    """Weight decay on the parameters of norms and on all biases too."""
     schedule: str = "constant"
-    """Learning-rate schedule by name; see --list."""
+    """Learning-rate schedule by name, see --list, or several in turn: "linear, step"."""
+    schedule_milestones: str = ""
+    """Epochs at which the second, third, ... of several schedules begins, such as "5, 20"."""
     gamma: float | None = None
     """Factor of the exponential, step, multi_step and cyclic schedules."""
     schedule_args: str = ""
-    """Other arguments by torch's names, such as "milestones=[10, 15]"."""
+    """Other arguments by torch's names, such as "patience=3"; of several divided by semicolons."""
     decay_every: Literal["epoch", "step"] = "epoch"
     """When the schedule moves on."""
     drop_last: bool = False
@@ -60,6 +64,20 @@ class Settings:
     """What ends every block of a resnet18-152: squeeze-excitation, CBAM, or nothing."""
     image_size: int | None = None
     """Images are resized to so many pixels a side; None is the network's documented size."""
+
+    @classmethod
+    def defaults(cls) -> dict[str, Any]:
+        """Return the default of every setting that has one."""
+        values = {field.name: field.default for field in fields(cls)}
+        return {name: value for name, value in values.items() if value is not MISSING}
+
+    def given(self, *names: str) -> dict[str, Any]:
+        """Return those of the named settings, which all have defaults, that differ from them.
+
+        So an optimizer that has no momentum takes settings that ask for none.
+        """
+        defaults, values = self.defaults(), {name: getattr(self, name) for name in names}
+        return {name: value for name, value in values.items() if value != defaults[name]}
 
     @property
     def title(self) -> str:

@@ -9,7 +9,9 @@ Every option of a recipe can be overridden: `train.py RECIPE --help` lists them 
 values. Ctrl-C saves and stops; --resume goes on, bit for bit.
 """
 
+import inspect
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -21,6 +23,7 @@ import tyro
 from _cli import run
 
 from jaxcnn import data, log, models, optim, plot, runs, schedules
+from jaxcnn.optimization import for_its_optimizer
 from jaxcnn.recipes import RECIPES, Settings, load_data
 
 
@@ -55,13 +58,23 @@ def show_list() -> None:
         "recipes": {name: text for name, (text, _) in RECIPES.items()},
         "networks": {name: f"input {models.input_shape(name)}" for name in models.names()},
         "data": data.sources(),
-        "optimizers": dict.fromkeys(optim.OPTIMIZERS, ""),
-        "schedules": dict.fromkeys(schedules.SCHEDULES, ""),
+        "optimizers": {name: _options(made) for name, made in optim.OPTIMIZERS.items()},
+        "schedules": {name: _options(made) for name, made in schedules.SCHEDULES.items()},
     }.items():
         print(f"{title}:")
         width = max(map(len, entries))
         for name, text in entries.items():
             print(f"  {name:{width}}  {text}".rstrip())
+
+
+def _options(builder: Callable) -> str:
+    """Return the arguments that may be written in --optimizer-args or --schedule-args."""
+    parameters = inspect.signature(builder).parameters.values()
+    return ", ".join(
+        p.name if p.default is p.empty else f"{p.name}={p.default!r}"
+        for p in parameters
+        if p.kind is p.KEYWORD_ONLY
+    )
 
 
 def main() -> None:
@@ -75,6 +88,7 @@ def main() -> None:
     if options.seeds < 1:
         raise ValueError(f"--seeds must be at least 1, got {options.seeds}")
     workdir = _workdir(recipe, options)
+    options = replace(options, settings=for_its_optimizer(options.settings, RECIPES[recipe][1]))
     settings = options.settings
     dataset = load_data(settings, cache_dir=options.cache_dir, tfds_dir=options.tfds_dir)
     validation = "" if dataset.validation is None else f", {len(dataset.validation)} validation"

@@ -168,6 +168,12 @@ def test_without_one_the_test_set_is_named(tmp_path, capsys):
             "schedule_args": "max_lr=0.1, step_size_up=1",
             "decay_every": "step",
         },
+        {
+            "optimizer": "adamw",
+            "norm_decay": False,
+            "schedule": "plateau",
+            "schedule_args": "mode='max', patience=0, threshold=0.5, factor=0.5",
+        },
         pytest.param(
             {"normalization": "imagenet", "network": "alexnet_cifar", "examples": 64},
             marks=pytest.mark.slow,

@@ -139,3 +139,46 @@ def test_updates_map():
 def test_errors_name_the_argument(arguments, message):
     with pytest.raises(ValueError, match=message):
         schedules.plateau(**({"learning_rate": 0.1} | arguments))
+
+
+@pytest.mark.parametrize("epochs", [0, 7, 60])
+def test_a_run_of_torch_goes_on_here_and_back(epochs, float64):
+    arguments = {"patience": 1, "factor": 0.5, "cooldown": 2, "min_lr": 1e-3}
+    values = metrics("walk")[:120]
+    plateau = schedules.plateau(0.1, **arguments)
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(()))], 0.1)
+    scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, **arguments)
+    for value in values[:epochs]:
+        optimizer.step()
+        scheduler.step(value)
+    state = plateau.from_torch(scheduler.state_dict())
+    for value in values[epochs:]:
+        state = plateau.update(state, value)
+    rates, best, bad, cooldown = (column[-1] for column in torchs(0.1, arguments, values))
+    assert [float(field) for field in state] == [rates, best, bad, cooldown]
+
+    state = plateau.init()
+    for value in values[:epochs]:
+        state = plateau.update(state, value)
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(()))], float(state.learning_rate))
+    scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, **arguments)
+    scheduler.load_state_dict(plateau.to_torch(state))
+    assert scheduler.get_last_lr() == [float(state.learning_rate)]
+    for value in values[epochs:]:
+        optimizer.step()
+        scheduler.step(value)
+    assert [optimizer.param_groups[0]["lr"], scheduler.best] == [rates, best]
+    assert [scheduler.num_bad_epochs, scheduler.cooldown_counter] == [bad, cooldown]
+
+
+def test_a_scheduler_of_other_arguments_or_several_groups_is_refused():
+    weights = [torch.nn.Parameter(torch.zeros(())) for _ in range(2)]
+    optimizer = torch.optim.SGD([{"params": [w]} for w in weights], 0.1)
+    several = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer).state_dict()
+    with pytest.raises(ValueError, match="the scheduler of one group, got 2"):
+        schedules.plateau(0.1).from_torch(several)
+    other = torch.optim.lr_scheduler.ReduceLROnPlateau(
+        torch.optim.SGD(weights, 0.1), patience=3, mode="max"
+    ).state_dict()
+    with pytest.raises(ValueError, match="has mode='max', patience=3, expected mode='min', "):
+        schedules.plateau(0.1).from_torch(other)

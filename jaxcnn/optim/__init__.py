@@ -10,6 +10,7 @@ from jaxcnn.optim.by_name import OPTIMIZERS, create
 from jaxcnn.optim.conversion import from_torch, to_torch
 from jaxcnn.optim.corrected_adam import nadam, radam
 from jaxcnn.optim.descent import asgd, sgd
+from jaxcnn.optim.on_plateau import OnPlateau, observe, plateau_rate
 from jaxcnn.optim.parameter_groups import NORMS_AND_BIASES, groups
 from jaxcnn.optim.resilient import rprop
 from jaxcnn.optim.transform import State
@@ -17,6 +18,7 @@ from jaxcnn.optim.transform import State
 __all__ = [
     "NORMS_AND_BIASES",
     "OPTIMIZERS",
+    "OnPlateau",
     "State",
     "adadelta",
     "adagrad",
@@ -28,6 +30,8 @@ __all__ = [
     "from_torch",
     "groups",
     "nadam",
+    "observe",
+    "plateau_rate",
     "radam",
     "rmsprop",
     "rprop",

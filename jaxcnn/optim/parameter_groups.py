@@ -9,6 +9,7 @@ import optax
 
 from jaxcnn.optim.by_name import create
 from jaxcnn.optim.transform import Value
+from jaxcnn.schedules import Plateau
 
 NORMS_AND_BIASES = r"(.*\.)?(scale|bias)"
 """Matches the parameters that are often left without weight decay: norms' and all biases."""
@@ -18,7 +19,7 @@ _REST = "rest"
 
 def groups(
     name: str,
-    learning_rate: Value,
+    learning_rate: Value | Plateau,
     patterns: Sequence[tuple[str, Mapping[str, Any]]],
     **arguments,
 ) -> optax.GradientTransformation:
@@ -26,7 +27,8 @@ def groups(
 
     Args:
         name: a key of `OPTIMIZERS`.
-        learning_rate: a number >= 0 or a schedule.
+        learning_rate: a number >= 0, a schedule or a `Plateau`; a group with a learning rate of
+            its own follows the metric only if that is a `Plateau` too.
         patterns: pairs of a regular expression and of the settings that it changes, `arguments` by
             PyTorch's names or `learning_rate`. It must match the whole path of a parameter, its
             keys joined with dots ("layer1.0.conv1.kernel", "bn1.scale"); the first that matches

@@ -54,7 +54,7 @@ __all__ = [
     "step",
 ]
 
-SCHEDULES: dict[str, Callable[..., optax.Schedule]] = {
+SCHEDULES: dict[str, Callable[..., optax.Schedule | Plateau]] = {
     "constant": constant,
     "exponential": exponential,
     "step": step,
@@ -66,12 +66,13 @@ SCHEDULES: dict[str, Callable[..., optax.Schedule]] = {
     "cosine_annealing_warm_restarts": cosine_annealing_warm_restarts,
     "cyclic": cyclic,
     "one_cycle": one_cycle,
+    "plateau": plateau,
 }
 
 
 def create(
     name: str, learning_rate: float, *, steps_per_epoch: int = 1, **arguments
-) -> optax.Schedule:
+) -> optax.Schedule | Plateau:
     """Build a schedule by name.
 
     Args:

@@ -1,7 +1,8 @@
 """A learning rate that falls when a metric no longer improves: data and pure functions."""
 
-from dataclasses import dataclass
-from typing import Literal, NamedTuple, get_args
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
@@ -70,6 +71,53 @@ class Plateau:
             cooldown=jnp.where(tired, self.cooldown, cooldown),
         )
 
+    def to_torch(self, state: PlateauState) -> dict[str, Any]:
+        """Turn a state into what `ReduceLROnPlateau.load_state_dict` takes.
+
+        The optimizer's groups hold the learning rate itself, in PyTorch.
+        """
+        return {
+            "best": float(state.best),
+            "num_bad_epochs": int(state.bad_epochs),
+            "cooldown_counter": int(state.cooldown),
+            "_last_lr": [float(state.learning_rate)],
+        }
+
+    def from_torch(
+        self, state_dict: Mapping[str, Any], learning_rate: float | None = None
+    ) -> PlateauState:
+        """Turn `ReduceLROnPlateau.state_dict()` into a state.
+
+        Args:
+            state_dict: of a scheduler with this one's arguments.
+            learning_rate: that of the optimizer's group; None is the scheduler's own record of it.
+
+        Raises:
+            ValueError: a scheduler of several groups; arguments that are not this plateau's.
+        """
+        rates = state_dict["_last_lr"]
+        if len(rates) != 1:
+            raise ValueError(f"plateau: expected the scheduler of one group, got {len(rates)}")
+        names = [field.name for field in fields(self)]
+        other = [n for n in names if n in state_dict and state_dict[n] != getattr(self, n)]
+        if other:
+            raise ValueError(
+                "plateau: the scheduler has "
+                + ", ".join(f"{n}={state_dict[n]!r}" for n in other)
+                + ", expected "
+                + ", ".join(f"{n}={getattr(self, n)!r}" for n in other)
+            )
+        first = self.init()
+        values = (
+            rates[0] if learning_rate is None else learning_rate,
+            state_dict["best"],
+            state_dict["num_bad_epochs"],
+            state_dict["cooldown_counter"],
+        )
+        return PlateauState(
+            *(jnp.asarray(v, like.dtype) for v, like in zip(values, first, strict=True))
+        )
+
     def _better(self, metric: jax.Array, best: jax.Array) -> jax.Array:
         sign = 1 if self.mode == "max" else -1
         if self.threshold_mode == "rel":
@@ -81,6 +129,7 @@ class Plateau:
 
 def plateau(
     learning_rate: float,
+    steps_per_epoch: int = 1,
     *,
     mode: Mode = "min",
     factor: float = 0.1,
@@ -95,6 +144,7 @@ def plateau(
 
     Args:
         learning_rate: the first one, >= 0.
+        steps_per_epoch: taken as every schedule takes it, and of no effect: the metrics count.
         mode: whether the metric is to fall or to rise.
         factor: of a reduction, in [0, 1).
         patience: bad epochs that are let pass, >= 0; the next one reduces.
@@ -107,6 +157,7 @@ def plateau(
     Raises:
         ValueError: a bad value.
     """
+    del steps_per_epoch
     for argument, value, known in [
         ("mode", mode, get_args(Mode)),
         ("threshold_mode", threshold_mode, get_args(ThresholdMode)),

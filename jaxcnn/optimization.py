@@ -1,0 +1,173 @@
+"""How settings become learning rates and an optimizer."""
+
+import ast
+import inspect
+from dataclasses import replace
+from typing import Any
+
+import optax
+
+from jaxcnn import optim, schedules
+from jaxcnn.schedules import Cycle, Plateau
+from jaxcnn.settings import Settings
+
+
+def make_schedule(settings: Settings, steps_per_epoch: int) -> optax.Schedule | Plateau:
+    """Build the schedule that settings describe, or their sequence of schedules.
+
+    Args:
+        settings: of a run.
+        steps_per_epoch: optimizer steps an epoch.
+
+    Raises:
+        ValueError: an unknown name, a bad value, or an argument that a schedule does not take.
+    """
+    interval = steps_per_epoch if settings.decay_every == "epoch" else 1
+    names = [name.strip() for name in settings.schedule.split(",")]
+    given = settings.given("gamma")
+    if len(names) == 1:
+        if settings.schedule_milestones:
+            raise ValueError(
+                f"schedule_milestones={settings.schedule_milestones!r}: schedule "
+                f"{settings.schedule!r} is one; expected several, joined by commas"
+            )
+        return _part(settings, names[0], settings.schedule_args, interval, given)
+    if given:
+        raise ValueError(
+            f"gamma={settings.gamma}: {settings.schedule!r} are several schedules; expected gamma "
+            "in the schedule_args of the one it belongs to"
+        )
+    texts = settings.schedule_args.split(";") if settings.schedule_args else [""] * len(names)
+    if len(texts) != len(names):
+        raise ValueError(
+            f"schedule_args={settings.schedule_args!r}: expected {len(names)} parts divided by "
+            f"semicolons, one for each of {settings.schedule!r}, got {len(texts)}"
+        )
+    parts = []
+    for name, text in zip(names, texts, strict=True):
+        part = _part(settings, name, text, interval, {})
+        if isinstance(part, Plateau):
+            raise ValueError(f"schedule {settings.schedule!r}: plateau cannot be one of several")
+        if isinstance(part, Cycle) and part.momentum is not None:
+            raise ValueError(
+                f"schedule {settings.schedule!r}: {name} would cycle the momentum in its part of "
+                'the run only; expected schedule_args with "cycle_momentum=False" for it'
+            )
+        parts.append(part)
+    return schedules.sequential(parts, _milestones(settings), steps_per_epoch=interval)
+
+
+def make_optimizer(
+    settings: Settings, schedule: optax.Schedule | Plateau
+) -> optax.GradientTransformation:
+    """Build the optimizer that settings describe; a cycled momentum reaches it.
+
+    Args:
+        settings: of a run.
+        schedule: what `make_schedule` gives for them.
+
+    Raises:
+        ValueError: an unknown name, a bad value, or an argument that the optimizer does not take.
+    """
+    arguments = written_arguments("optimizer_args", settings.optimizer_args)
+    given = settings.given("momentum", "nesterov", "weight_decay")
+    arguments = _joined("optimizer_args", arguments, given)
+    if isinstance(schedule, Cycle) and schedule.momentum is not None:
+        arguments |= _cycled(settings, schedule.momentum, arguments)
+    try:
+        if settings.norm_decay:
+            return optim.create(settings.optimizer, schedule, **arguments)
+        exempt = [(optim.NORMS_AND_BIASES, {"weight_decay": 0.0})]
+        return optim.groups(settings.optimizer, schedule, exempt, **arguments)
+    except TypeError as error:  # a value of another kind than the argument takes
+        raise ValueError(f"optimizer_args={settings.optimizer_args!r}: {error}") from error
+
+
+def for_its_optimizer(settings: Settings, recipe: Settings) -> Settings:
+    """Drop a recipe's momentum where another optimizer was chosen, which has none.
+
+    Args:
+        settings: the recipe's, some of them overridden.
+        recipe: the recipe's own.
+    """
+    if settings.optimizer == recipe.optimizer or settings.optimizer not in optim.OPTIMIZERS:
+        return settings
+    taken = inspect.signature(optim.OPTIMIZERS[settings.optimizer]).parameters
+    inherited = [
+        name
+        for name in settings.given("momentum", "nesterov")
+        if name not in taken and getattr(settings, name) == getattr(recipe, name)
+    ]
+    defaults = Settings.defaults()
+    return replace(settings, **{name: defaults[name] for name in inherited})
+
+
+def written_arguments(setting: str, text: str) -> dict[str, Any]:
+    """Read arguments written as "NAME=VALUE, NAME=VALUE, ..." of Python literals.
+
+    Args:
+        setting: where they are written, for errors.
+        text: "" has none.
+
+    Raises:
+        ValueError: anything else; a name that is written twice.
+    """
+    try:
+        call: Any = ast.parse(f"dict({text.strip()})", mode="eval").body
+        written = {pair.arg: ast.literal_eval(pair.value) for pair in call.keywords}
+        whole = ast.unparse(call) == f"dict({', '.join(map(ast.unparse, call.keywords))})"
+    except (SyntaxError, ValueError, AttributeError):
+        whole, written = False, {}
+    if not whole or None in written or len(written) < len(call.keywords):
+        raise ValueError(
+            f"{setting} must be NAME=VALUE, NAME=VALUE, ... of Python literals, got {text!r}"
+        )
+    return written
+
+
+def _part(
+    settings: Settings, name: str, text: str, steps_per_epoch: int, given: dict[str, Any]
+) -> optax.Schedule | Plateau:
+    arguments = _joined("schedule_args", written_arguments("schedule_args", text), given)
+    try:
+        return schedules.create(
+            name, settings.learning_rate, steps_per_epoch=steps_per_epoch, **arguments
+        )
+    except TypeError as error:
+        raise ValueError(f"schedule_args={text.strip()!r}: {error}") from error
+
+
+def _joined(setting: str, written: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+    if twice := sorted(given.keys() & written.keys()):
+        raise ValueError(f"{setting} has {', '.join(twice)}, which is given by its own option too")
+    return given | written
+
+
+def _milestones(settings: Settings) -> list[int]:
+    text = settings.schedule_milestones
+    try:
+        return [int(part) for part in text.split(",") if part.strip()]
+    except ValueError as error:
+        raise ValueError(
+            f"schedule_milestones must be epochs divided by commas, got {text!r}"
+        ) from error
+
+
+def _cycled(
+    settings: Settings, momentum: optax.Schedule, arguments: dict[str, Any]
+) -> dict[str, Any]:
+    """Return the argument that a cycled momentum replaces, as torch's CyclicLR and OneCycleLR do.
+
+    It is the momentum of SGD and RMSprop, and Adam's beta1.
+    """
+    if settings.optimizer not in optim.OPTIMIZERS:
+        return {}  # what `optim.create` says of an unknown name says more
+    taken = inspect.signature(optim.OPTIMIZERS[settings.optimizer]).parameters
+    if "momentum" in taken:
+        return {"momentum": momentum}
+    if "betas" in taken:
+        return {"betas": (momentum, arguments.get("betas", taken["betas"].default)[1])}
+    raise ValueError(
+        f"schedule {settings.schedule!r} cycles the momentum, which optimizer "
+        f'{settings.optimizer!r} has not; expected schedule_args "cycle_momentum=False"'
+    )
