@@ -1,4 +1,4 @@
-"""Files written whole or not at all."""
+"""Files written whole or not at all, and where those are kept that can be made again."""
 
 import os
 import threading
@@ -40,3 +40,14 @@ def write_atomically(path: str | os.PathLike, data: bytes) -> None:
     """Write `data` to `path` whole or not at all, as `atomic_file` does."""
     with atomic_file(path) as file:
         file.write(data)
+
+
+def cache_root(cache_dir: Path | None) -> Path:
+    """Return `cache_dir`, else $XDG_CACHE_HOME/jaxcnn, else ~/.cache/jaxcnn.
+
+    Not beside the source: data folders are often read-only, shared, or under version control.
+    """
+    if cache_dir is not None:
+        return Path(cache_dir)
+    home = os.environ.get("XDG_CACHE_HOME")
+    return (Path(home) if home else Path.home() / ".cache") / "jaxcnn"

@@ -44,7 +44,7 @@ def from_torch(state_dict: Mapping[str, Any], template: Mapping[str, Any]) -> di
     Raises:
         ValueError: one error that lists every missing, unexpected and wrongly shaped key.
     """
-    found = {key: _numpy(value) for key, value in state_dict.items()}
+    found = {key: as_numpy(value) for key, value in state_dict.items()}
     wanted = _keys(template)
     problems = [f"missing: {key}" for key in wanted if key not in found]
     problems += [f"unexpected: {key}" for key in found if key not in wanted]
@@ -181,7 +181,8 @@ def _keys(variables: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
     return keys
 
 
-def _numpy(value: Any) -> np.ndarray:
+def as_numpy(value: Any) -> np.ndarray:
+    """Return an array or a torch tensor, wherever it lives, as a NumPy array of its dtype."""
     if hasattr(value, "detach"):  # a torch.Tensor, without importing torch
         value = value.detach().cpu()
         if str(value.dtype) == "torch.bfloat16":  # NumPy has none; float32 holds it exactly

@@ -9,19 +9,18 @@ losses of every step.
 
 import json
 from dataclasses import replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Literal
 
-import jax
 import numpy as np
 import tyro
 from _cli import run
 
-from jaxcnn import data, log, models, plot
+from jaxcnn import data, log, plot
 from jaxcnn.files import write_atomically
 from jaxcnn.recipes import RECIPES, Settings, load_data
-from parity import harness, reference
+from parity import harness
+from parity.trajectory import recipe_pair
 
 
 def main(
@@ -76,36 +75,7 @@ def _train(
     settings: Settings, dataset: data.Dataset, epochs: int, dtype: str, seed: int
 ) -> dict[str, list[float]]:
     """Return the losses of every step of the PyTorch twin and of the network."""
-    import torch
-
-    torch.manual_seed(seed)
-    twin = reference.create(settings.network, len(dataset.class_names))
-    shape = models.input_shape(settings.network)
-    preprocess = jax.jit(data.make_preprocess(shape, normalization=settings.normalization))
-    steps = data.num_batches(len(dataset.train), settings.batch_size, settings.drop_last)
-    batches = (
-        batch
-        for epoch in range(epochs)
-        for batch in data.train_batches(
-            dataset.train, settings.batch_size, seed=seed, epoch=epoch, drop_last=settings.drop_last
-        )
-    )
-
-    @lru_cache(maxsize=1)  # a step may ask twice for its batch; the steps come in order
-    def batch(i: int) -> tuple[np.ndarray, np.ndarray]:
-        taken = next(batches)
-        images = np.asarray(preprocess(taken["images"])).astype(dtype)
-        return images, np.asarray(taken["labels"])
-
-    pair = harness.make_pair(
-        twin,
-        models.create(settings.network, num_classes=len(dataset.class_names)),
-        shape,
-        batch_size=settings.batch_size,
-        dtype=dtype,
-        batches=batch,
-        randomised=False,
-    )
+    pair, steps = recipe_pair(settings, dataset, epochs=epochs, dtype=dtype, seed=seed)
     advance, _ = harness.training(
         pair,
         learning_rate=settings.learning_rate,

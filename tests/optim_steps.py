@@ -10,21 +10,9 @@ import optax
 import torch
 
 from jaxcnn import optim, schedules
+from parity.trajectory import OPTIMIZERS
 
-TORCH = {
-    "adadelta": torch.optim.Adadelta,
-    "adagrad": torch.optim.Adagrad,
-    "adam": torch.optim.Adam,
-    "adamax": torch.optim.Adamax,
-    "adamw": torch.optim.AdamW,
-    "asgd": torch.optim.ASGD,
-    "nadam": torch.optim.NAdam,
-    "radam": torch.optim.RAdam,
-    "rmsprop": torch.optim.RMSprop,
-    "rprop": torch.optim.Rprop,
-    "sgd": torch.optim.SGD,
-    "sparse_adam": torch.optim.SparseAdam,
-}
+TORCH = {**OPTIMIZERS, "sparse_adam": torch.optim.SparseAdam}
 RATES = {"adadelta": 1.0, "sgd": 0.1, "asgd": 0.1}  # 0.01 where not named
 
 _MOMENTS = [{"betas": (0.9, 0.999)}, {"betas": (0.5, 0.9), "eps": 1e-3}]

@@ -17,7 +17,7 @@ def call(*arguments, status=0):
     return done.stdout if status == 0 else done.stderr
 
 
-SHORT = ["--batch-size", "1", "--rounds", "3", "--calls", "1"]
+SHORT = ["--batch-size", "1", "--layers", "2", "--rounds", "3", "--calls", "1"]
 
 
 def test_times_both_sides_in_turn(tmp_path):
@@ -49,7 +49,7 @@ def test_table_in_float64():
         cells = re.split(r"  +", row)
         assert cells[:2] == ["multiplier-28", part]
         assert re.fullmatch(r"\d+\.\d\d \(\d+\.\d\d-\d+\.\d\d\)", cells[-1])
-    assert machine.startswith("batch_size 1, dtype float64") and "load average" in machine
+    assert machine.startswith("batch_size 1, layers 2, dtype float64") and "load average" in machine
 
 
 @pytest.mark.parametrize(

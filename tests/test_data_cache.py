@@ -9,6 +9,7 @@ from data_trees import SHAPE, WANT, contents, pack, write_image
 
 from jaxcnn import data
 from jaxcnn.data import cache, encoded, preprocess
+from jaxcnn.files import cache_root
 
 
 @pytest.fixture
@@ -85,7 +86,7 @@ def test_the_cache_has_a_default_place(tree, tmp_path, monkeypatch):
     assert sorted(tree.rglob("*")) == before
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    assert cache.cache_root(None) == tmp_path / "home/.cache/jaxcnn"
+    assert cache_root(None) == tmp_path / "home/.cache/jaxcnn"
 
 
 # Streaming

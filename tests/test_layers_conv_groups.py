@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from precisions import PRECISIONS
 from test_layers_conv import arguments, check
 
+from jaxcnn import native
 from jaxcnn.layers import conv, conv2d
 from parity.errors import assert_close
 from parity.functions import mapped
@@ -108,6 +109,8 @@ def test_random_arguments(case):
 
 
 def test_choice_of_form(monkeypatch):
+    monkeypatch.setattr(native, "available", lambda: False)
+
     def form(dtype, images, kernel, groups=1):
         arrays = (jax.ShapeDtypeStruct(shape, dtype) for shape in (images, kernel))
         return conv._form(*arrays, groups).__name__
@@ -119,6 +122,12 @@ def test_choice_of_form(monkeypatch):
     assert form("float64", (1, 2, 9, 4), (3, 3, 2, 2), 2) == "_split"
     assert form("float32", (1, 9, 9, 4), (3, 3, 1, 8), 4) == "_depthwise"
     assert form("float32", (1, 9, 9, 4), (9, 9, 1, 4), 4) == "_convolution"
+    monkeypatch.setattr(native, "available", lambda: True)
+    assert form("float64", (1, 2, 9, 8), (3, 3, 4, 8), 2) == "_direct"
+    assert form("float32", (1, 9, 9, 4), (9, 9, 1, 4), 4) == "_direct"
+    assert form("float32", (1, 9, 9, 4), (3, 3, 1, 8), 4) == "_depthwise"
+    assert form("float32", (1, 9, 9, 8), (3, 3, 4, 4), 2) == "_split"
+    assert form("bfloat16", (1, 9, 9, 8), (3, 3, 4, 8), 2) == "_split"
     # Elsewhere cuDNN or its like does the groups.
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     assert form("float32", (1, 9, 9, 4), (3, 3, 2, 2), 2) == "_convolution"

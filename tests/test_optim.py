@@ -183,3 +183,17 @@ def test_the_rest_of_the_errors():
         optim.adam(0.1, betas=(0.9, lambda step: 0.9))  # pyright: ignore[reportArgumentType]
     with pytest.raises(ValueError, match="sparse_adam: learning_rate must be > 0, got 0"):
         optim.create("sparse_adam", 0)
+
+
+@pytest.mark.parametrize("name", optim.OPTIMIZERS)
+def test_a_first_state_can_be_donated(name):
+    """No array of it is another's: a training step is given all of them to write into."""
+    params = {
+        "fc1": {"kernel": jnp.ones((2, 3)), "bias": jnp.ones(3)},
+        "fc2": {"bias": jnp.ones(2)},
+    }
+    for learning_rate in (0.1, schedules.exponential(0.1, 1, gamma=0.9)):
+        tx = optim.create(name, learning_rate)
+        state = tx.init(params)
+        places = [leaf.unsafe_buffer_pointer() for leaf in jax.tree.leaves(state)]
+        assert len(set(places)) == len(places)

@@ -1,23 +1,13 @@
 """PyTorch's schedulers driven in a real loop, and the cases that the schedules' tests compare."""
 
 import torch
-from torch.optim import lr_scheduler
+
+from parity.schedule_loops import SCHEDULERS
 
 STEPS = 300
 RATE = 0.1
 
-CLASSES = {
-    "exponential": lr_scheduler.ExponentialLR,
-    "step": lr_scheduler.StepLR,
-    "multi_step": lr_scheduler.MultiStepLR,
-    "constant_lr": lr_scheduler.ConstantLR,
-    "linear": lr_scheduler.LinearLR,
-    "polynomial": lr_scheduler.PolynomialLR,
-    "cosine_annealing": lr_scheduler.CosineAnnealingLR,
-    "cosine_annealing_warm_restarts": lr_scheduler.CosineAnnealingWarmRestarts,
-    "cyclic": lr_scheduler.CyclicLR,
-    "one_cycle": lr_scheduler.OneCycleLR,
-}
+CLASSES = {name: made for name, made in SCHEDULERS.items() if name != "constant"}
 
 DECAYS = [
     ("exponential", {"gamma": 0.5}),

@@ -25,17 +25,6 @@ _VERSION = 1  # of the files' layout and of how images are decoded
 _UNREADABLE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)
 
 
-def cache_root(cache_dir: Path | None) -> Path:
-    """Return `cache_dir`, else $XDG_CACHE_HOME/jaxcnn, else ~/.cache/jaxcnn.
-
-    Not beside the source: data folders are often read-only, shared, or under version control.
-    """
-    if cache_dir is not None:
-        return Path(cache_dir)
-    home = os.environ.get("XDG_CACHE_HOME")
-    return (Path(home) if home else Path.home() / ".cache") / "jaxcnn"
-
-
 def cache_path(root: Path, source: Path, variant: str) -> Path:
     """Return the path for a `source` in a `variant` (e.g. "224x224x3"): one, whatever changes."""
     digest = hashlib.sha256(str(source.resolve()).encode()).hexdigest()[:12]

@@ -15,6 +15,7 @@ import numpy as np
 from jaxcnn.data import cache
 from jaxcnn.data.dataset import Arrays, DataError, Files, check_classes, hold_out
 from jaxcnn.data.preprocess import decode_all
+from jaxcnn.files import cache_root
 
 STREAM_LIMIT = 2 * 1024**3  # bytes of decoded images, all splits together
 UNDIVIDED = "all"  # the one split of a source that has no test split
@@ -64,7 +65,7 @@ def load_encoded(
     Raises:
         DataError: what `source` raises, a damaged image, classes that differ between the splits.
     """
-    class_names, splits = _load_splits(source, image_shape, cache.cache_root(cache_dir), stream)
+    class_names, splits = _load_splits(source, image_shape, cache_root(cache_dir), stream)
     if UNDIVIDED in splits:
         undivided = splits[UNDIVIDED]
         train, test = hold_out(source.name, undivided, class_names, seed=seed, holdout=holdout)

@@ -1,8 +1,8 @@
 """2-d convolution with the conventions of `torch.nn.Conv2d` (PyTorch 2.13) on NHWC images.
 
 A cross-correlation; padding is symmetric zeros unless 'same', whose odd pixel goes to the end;
-sizes round down. Four forms compute it, chosen by `_form`; they differ in rounding only. (The
-depthwise form has gradients of gradients, but no forward-mode derivative.)
+sizes round down. Five forms compute it, chosen by `_form`; they differ in rounding only. (The
+direct and the depthwise form have gradients of gradients, but no forward-mode derivative.)
 """
 
 from collections.abc import Callable, Sequence
@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import lax
 
+from jaxcnn.layers import direct
 from jaxcnn.layers.initializers import Initializer, kernel_and_bias
 from jaxcnn.layers.taps import Windows, taps, weighted_taps
 from jaxcnn.layers.window import Pair, check_groups, check_images, output_size, pair
@@ -146,13 +147,16 @@ def _form(images: jax.Array, kernel: jax.Array, groups: int) -> Callable[..., ja
     Groups, float32, on the same cores (scripts/benchmark_convolutions.py compares with PyTorch):
     depthwise 3x3 on (16, 56, 56, 64) takes 174 ms as one convolution and 1.2 as a sum of taps; 3x3
     in 32 groups on (1, 28, 28, 256) takes 4.7 ms, with gradients 2,200, as one convolution, and 3.3
-    and 20 as one a group. On a GPU, not measured, the convolution stays one; so it does for large
-    depthwise kernels, whose taps make long programs.
+    and 20 as one a group. XLA has nothing faster; our own library has (`direct`), where it can be
+    compiled. On a GPU, not measured, the convolution stays one; so it does for large depthwise
+    kernels, whose taps make long programs.
     """
     if groups == 1:
         return _ungrouped_form(images, kernel)
     if jax.default_backend() != "cpu":
         return _convolution
+    if direct.able(images, kernel, groups):
+        return _direct
     if kernel.shape[2] > 1:
         return _split
     return _depthwise if kernel.shape[0] * kernel.shape[1] <= _MOST_TAPS else _convolution
@@ -189,6 +193,14 @@ def _matrix_product(images, kernel, stride, pads, dilation, groups):
     columns = jnp.concatenate(seen, axis=-1).reshape(-1, kh * kw * channels)
     out = columns @ kernel.reshape(kh * kw * channels, features)
     return out.reshape(*seen[0].shape[:3], features)
+
+
+def _direct(images, kernel, stride, pads, dilation, groups) -> Any:
+    size, kernel_size = images.shape[1:3], kernel.shape[:2]
+    outputs = output_size("conv2d", size, kernel_size, stride, pads, dilation)
+    before = (pads[0][0], pads[1][0])
+    window = direct.Window(size, kernel_size, outputs, stride, dilation, before, groups)
+    return direct.convolve(images, kernel, window)
 
 
 def _split(images, kernel, stride, pads, dilation, groups):

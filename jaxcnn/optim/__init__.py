@@ -1,7 +1,9 @@
 """Optimizers by `torch.optim`'s names, arguments and step-by-step values (PyTorch 2.13), on Optax.
 
 An optimizer is a function of the table `OPTIMIZERS`: `(learning_rate, **arguments)` ->
-`optax.GradientTransformation`; its arguments and their defaults are PyTorch's.
+`optax.GradientTransformation`; its arguments and their defaults are PyTorch's. `lbfgs` is none of
+them: a step of its evaluates the loss many times, as torch's closure, so that it takes the loss
+function itself.
 """
 
 from jaxcnn.optim.adam_family import adam, adamax, adamw, sparse_adam
@@ -10,6 +12,9 @@ from jaxcnn.optim.by_name import OPTIMIZERS, create
 from jaxcnn.optim.conversion import from_torch, to_torch
 from jaxcnn.optim.corrected_adam import nadam, radam
 from jaxcnn.optim.descent import asgd, sgd
+from jaxcnn.optim.lbfgs import Lbfgs, lbfgs
+from jaxcnn.optim.lbfgs_conversion import lbfgs_from_torch, lbfgs_to_torch
+from jaxcnn.optim.lbfgs_state import LbfgsState
 from jaxcnn.optim.on_plateau import OnPlateau, observe, plateau_rate
 from jaxcnn.optim.parameter_groups import NORMS_AND_BIASES, groups
 from jaxcnn.optim.resilient import rprop
@@ -18,6 +23,8 @@ from jaxcnn.optim.transform import State
 __all__ = [
     "NORMS_AND_BIASES",
     "OPTIMIZERS",
+    "Lbfgs",
+    "LbfgsState",
     "OnPlateau",
     "State",
     "adadelta",
@@ -29,6 +36,9 @@ __all__ = [
     "create",
     "from_torch",
     "groups",
+    "lbfgs",
+    "lbfgs_from_torch",
+    "lbfgs_to_torch",
     "nadam",
     "observe",
     "plateau_rate",

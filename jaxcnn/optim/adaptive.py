@@ -81,8 +81,15 @@ def adadelta(
 
     def rule(g, w, arrays, now):
         square = lerp(arrays["square_avg"], g * g, 1 - rho)
-        delta = jnp.sqrt(arrays["acc_delta"] + eps) / jnp.sqrt(square + eps) * g
-        moved = lerp(arrays["acc_delta"], delta * delta, 1 - rho)
+        below = square + eps
+        moved = lerp(arrays["acc_delta"], (arrays["acc_delta"] + eps) * (g / below * g), 1 - rho)
+        if rho == 0:  # a is d^2, and the quotient below 0 / 0 where g is 0
+            delta = jnp.sign(g) * jnp.sqrt(moved)
+        else:
+            # (a + eps) / (v + eps) by way of the new a: XLA on a CPU copies an old array that two
+            # results need, and keeps a root or quotient that they share.
+            ratio = (moved + rho * eps) / (rho * below + (1 - rho) * (g * g))
+            delta = g * jnp.sqrt(ratio)
         return -now.lr * delta, {"square_avg": square, "acc_delta": moved}
 
     return elementwise(

@@ -115,7 +115,8 @@ def asgd(
         }
 
     slots = {
-        "eta": lambda w, lr: jnp.full((), lr, w.dtype),
+        # A copy each: one array for all parameters could not be donated with the state.
+        "eta": lambda w, lr: jnp.array(lr, w.dtype, copy=True),
         "mu": lambda w, lr: jnp.ones((), w.dtype),
         "ax": zeros,
     }

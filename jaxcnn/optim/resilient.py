@@ -34,11 +34,14 @@ def rprop(
         raise ValueError(f"rprop: etas must be in (0, 1) and above 1, got {etas}")
 
     def rule(g, w, arrays, now):
-        agreement = g * arrays["prev"]
-        turned = agreement < 0
-        factor = jnp.where(turned, shrink, jnp.where(agreement > 0, grow, 1.0))
-        size = jnp.clip(arrays["step_size"] * factor, *step_sizes)
-        g = jnp.where(turned, 0, g)
+        agreement, old = g * arrays["prev"], arrays["step_size"]
+        changed = old * jnp.where(agreement > 0, grow, 1.0)
+        size = jnp.where(
+            agreement < 0, jnp.clip(old * shrink, *step_sizes), jnp.clip(changed, *step_sizes)
+        )
+        # That is below 0, as sizes are above it: without the detour XLA on a CPU computes the
+        # agreement anew for every result, from copies of prev and of step_size.
+        g = jnp.where(agreement < jnp.minimum(size, 0), 0, g)
         return -jnp.sign(g) * size, {"prev": g, "step_size": size}
 
     return elementwise(

@@ -1,0 +1,92 @@
+// Direct convolutions of NHWC images and their gradients, for XLA's CPU client.
+//
+// Three bilinear functions of images (N, H, W, C), kernels (kh, kw, C / groups, F) and outputs
+// (N, OH, OW, F): `outputs` of images and kernel, `images` (their gradient) of outputs and kernel,
+// `kernel` (its gradient) of images and outputs. The attribute `window` has the strides, dilations
+// and zeros before the images, (h, w) each, and the groups.
+#include "convolution.h"
+#include "kernel_gradient.h"
+#include "xla/ffi/api/ffi.h"
+
+namespace jaxcnn {
+namespace {
+
+namespace ffi = xla::ffi;
+using Window = ffi::Span<const int64_t>;
+
+template <typename T, typename Buffer>
+Array<T> array(Buffer&& buffer, T* data) {
+  const auto dims = buffer.dimensions();
+  return {data, dims[0], dims[1], dims[2], dims[3]};
+}
+
+template <ffi::DataType kType>
+auto input(ffi::Buffer<kType>& buffer) {
+  return array<const ffi::NativeType<kType>>(buffer, buffer.typed_data());
+}
+
+template <ffi::DataType kType>
+auto output(ffi::ResultBuffer<kType>& buffer) {
+  return array<ffi::NativeType<kType>>(*buffer, buffer->typed_data());
+}
+
+// The axes of a window over arrays of any number type.
+struct Axes {
+  Axis axes[2];
+
+  template <typename A, typename K, typename B>
+  Axes(const A& images, const K& kernel, const B& outputs, Window window)
+      : axes{{images.h, outputs.h, kernel.n, window[0], window[2], window[4]},
+             {images.w, outputs.w, kernel.h, window[1], window[3], window[5]}} {}
+};
+
+template <ffi::DataType kType>
+ffi::Error outputs(ThreadPool pool, ffi::Buffer<kType> images, ffi::Buffer<kType> kernel,
+                   ffi::ResultBuffer<kType> outputs, Window window) {
+  const auto x = input(images), k = input(kernel);
+  const auto y = output(outputs);
+  convolve(pool, x, k, y, Axes(x, k, y, window).axes, window[6], false);
+  return ffi::Error::Success();
+}
+
+template <ffi::DataType kType>
+ffi::Error images(ThreadPool pool, ffi::Buffer<kType> outputs, ffi::Buffer<kType> kernel,
+                  ffi::ResultBuffer<kType> images, Window window) {
+  const auto y = input(outputs), k = input(kernel);
+  const auto x = output(images);
+  convolve(pool, y, k, x, Axes(x, k, y, window).axes, window[6], true);
+  return ffi::Error::Success();
+}
+
+template <ffi::DataType kType>
+ffi::Error kernel(ThreadPool pool, ffi::Buffer<kType> images, ffi::Buffer<kType> outputs,
+                  ffi::ResultBuffer<kType> kernel, Window window) {
+  const auto x = input(images), y = input(outputs);
+  const auto k = output(kernel);
+  kernel_gradient(pool, x, y, k, Axes(x, k, y, window).axes, window[6]);
+  return ffi::Error::Success();
+}
+
+template <ffi::DataType kType>
+auto binding() {
+  return ffi::Ffi::Bind()
+      .Ctx<ThreadPool>()
+      .template Arg<ffi::Buffer<kType>>()
+      .template Arg<ffi::Buffer<kType>>()
+      .template Ret<ffi::Buffer<kType>>()
+      .template Attr<Window>("window");
+}
+
+}  // namespace
+}  // namespace jaxcnn
+
+#define JAXCNN_HANDLER(function, dtype, type)                                       \
+  XLA_FFI_DEFINE_HANDLER_SYMBOL(jaxcnn_##function##_##dtype,                        \
+                                jaxcnn::function<xla::ffi::DataType::type>,         \
+                                jaxcnn::binding<xla::ffi::DataType::type>())
+JAXCNN_HANDLER(outputs, float32, F32);
+JAXCNN_HANDLER(outputs, float64, F64);
+JAXCNN_HANDLER(images, float32, F32);
+JAXCNN_HANDLER(images, float64, F64);
+JAXCNN_HANDLER(kernel, float32, F32);
+JAXCNN_HANDLER(kernel, float64, F64);

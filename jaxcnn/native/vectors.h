@@ -1,0 +1,50 @@
+// Vectors of the machine's width, by the compiler's own extension.
+#ifndef JAXCNN_VECTORS_H_
+#define JAXCNN_VECTORS_H_
+
+#include <cstdint>
+#include <cstring>
+
+namespace jaxcnn {
+
+#if defined(__AVX512F__)
+inline constexpr int kVectorBytes = 64;
+#elif defined(__AVX__)
+inline constexpr int kVectorBytes = 32;
+#else
+inline constexpr int kVectorBytes = 16;
+#endif
+
+// A line of the cache.
+struct alignas(64) Line {
+  unsigned char bytes[64];
+};
+
+// L numbers side by side; L = 1 is a plain number.
+template <typename T, int L>
+struct Vector {
+  typedef T Type __attribute__((vector_size(L * sizeof(T))));
+};
+template <typename T>
+struct Vector<T, 1> {
+  typedef T Type;
+};
+
+template <typename T, int L>
+using Vec = typename Vector<T, L>::Type;
+
+template <typename T, int L>
+inline Vec<T, L> load(const T* from) {
+  Vec<T, L> v;
+  std::memcpy(&v, from, sizeof(v));
+  return v;
+}
+
+template <typename T, int L>
+inline void store(T* to, Vec<T, L> v) {
+  std::memcpy(to, &v, sizeof(v));
+}
+
+}  // namespace jaxcnn
+
+#endif
