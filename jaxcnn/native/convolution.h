@@ -47,6 +47,20 @@ void sweep(const std::vector<Tap<T>>& taps, int64_t channels, int64_t source_ste
   pixels.template operator()<1>();
 }
 
+// Fetch what the target rows [first, last) of all images take. Group by group it would be read in
+// small pieces, for each of which the memory lets wait.
+template <typename T>
+void fetch_rows(const Array<const T>& source, const Array<T>& target,
+                const std::vector<std::vector<Source>>& row_taps, int64_t first, int64_t last) {
+  const T* done = nullptr;
+  for (int64_t at = first; at < last; ++at)
+    for (Source tap : row_taps[at % target.h]) {
+      const T* row = source.at(at / target.h, tap.second, 0);
+      if (row >= done) fetch(row, row + source.w * source.c);
+      done = std::max(done, row + source.w * source.c);
+    }
+}
+
 template <typename T, bool kDepthwise>
 void gather(ThreadPool& pool, const Array<const T>& source, const Array<T>& target,
             const std::vector<Part<T>>& parts, int64_t channels, const Axis axes[2],
@@ -64,24 +78,31 @@ void gather(ThreadPool& pool, const Array<const T>& source, const Array<T>& targ
   const int64_t fit = (1 << 18) / std::max<int64_t>(bytes, 1);
   const int64_t share = all / (4 * std::max<int64_t>(pool.num_threads(), 1));
   const int64_t size = std::max<int64_t>(1, std::min(fit, share));
+  // Parts of a row one after the other, or rows of a part: its weights stay in the first cache.
+  const int64_t rows_a_pass = kDepthwise ? 1 : size;
   parallel(pool, (all + size - 1) / size, [&](int64_t task) {
     std::vector<Tap<T>> taps;
-    for (const Part<T>& part : parts)
-      for (int64_t at = task * size; at < std::min(all, (task + 1) * size); ++at) {
-        const int64_t image = at / target.h, row = at % target.h;
-        for (const Run& run : column_runs) {
-          taps.clear();
-          for (Source y : row_taps[row])
-            for (Source x : run.taps)
-              taps.push_back({source.at(image, y.second, x.second) + part.source,
-                              part.weights + (y.first * axes[1].taps + x.first) * part.tap_step});
-          dispatch<T>(part.chunk, [&]<int L, int V>() {
-            sweep<T, kDepthwise, L, V>(taps, channels, run.source_step * source.c,
-                                       target.at(image, row, run.start) + part.target,
-                                       run.step * target.c, run.count);
-          });
+    for (int64_t first = task * size; first < std::min(all, (task + 1) * size);
+         first += rows_a_pass) {
+      const int64_t last = std::min({all, (task + 1) * size, first + rows_a_pass});
+      if (!kDepthwise) fetch_rows(source, target, row_taps, first, last);
+      for (const Part<T>& part : parts)
+        for (int64_t at = first; at < last; ++at) {
+          const int64_t image = at / target.h, row = at % target.h;
+          for (const Run& run : column_runs) {
+            taps.clear();
+            for (Source y : row_taps[row])
+              for (Source x : run.taps)
+                taps.push_back({source.at(image, y.second, x.second) + part.source,
+                                part.weights + (y.first * axes[1].taps + x.first) * part.tap_step});
+            dispatch<T>(part.chunk, [&]<int L, int V>() {
+              sweep<T, kDepthwise, L, V>(taps, channels, run.source_step * source.c,
+                                         target.at(image, row, run.start) + part.target,
+                                         run.step * target.c, run.count);
+            });
+          }
         }
-      }
+    }
   });
 }
 

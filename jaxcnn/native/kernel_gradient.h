@@ -22,6 +22,22 @@ struct Set {
   const Axis* axes;
   int64_t first, last;
 
+  // Read in the order of the memory what the parts of a kernel then take in small pieces.
+  void fetch_rows() const {
+    const T* done = nullptr;
+    for (int64_t at = first; at < last; ++at) {
+      const int64_t image = at / outputs.h, row = at % outputs.h;
+      fetch(outputs.at(image, row, 0), outputs.at(image, row + 1, 0));
+      for (int64_t i = 0; i < axes[0].taps; ++i) {
+        const int64_t y = axes[0].pixel(row, i);
+        if (y < 0 || y >= images.h) continue;
+        const T* from = images.at(image, y, 0);
+        if (from >= done) fetch(from, from + images.w * images.c);
+        done = std::max(done, from + images.w * images.c);
+      }
+    }
+  }
+
   // Where the rows meet row i of the kernel, and their outputs from `begin` on its tap j.
   void meet(int64_t i, int64_t j, int64_t begin, std::vector<Rows<T>>& rows) const {
     rows.clear();
@@ -123,6 +139,7 @@ void kernel_gradient(ThreadPool& pool, const Array<const T>& images,
     const int64_t end = rows * (slice + 1) / slices;
     for (int64_t first = rows * slice / slices; first < end; first += size) {
       const Set<T> set{images, outputs, axes, first, std::min(end, first + size)};
+      set.fetch_rows();
       for (int64_t i = 0; i < kernel.n; ++i) {
         if (depthwise)
           add_depthwise_row(set, i, sums, parts, met);

@@ -45,6 +45,13 @@ inline void store(T* to, Vec<T, L> v) {
   std::memcpy(to, &v, sizeof(v));
 }
 
+// Bring numbers into the second cache, in the order of the memory, which is the fast one.
+template <typename T>
+inline void fetch(const T* from, const T* to) {
+  constexpr int64_t kStep = 64 / sizeof(T);
+  for (; from < to; from += kStep) __builtin_prefetch(from, 0, 2);
+}
+
 }  // namespace jaxcnn
 
 #endif
