@@ -22,7 +22,7 @@ SHORT = ["--batch-size", "1", "--layers", "2", "--rounds", "3", "--calls", "1"]
 
 def test_times_both_sides_in_turn(tmp_path):
     out = tmp_path / "new/found.json"
-    names = ["depthwise-28-stride2", "separable-28"]
+    names = ["depthwise-28-stride2"]
     assert call(*names, *SHORT, "--format", "json", "--out", str(out)) == ""
     found = json.loads(out.read_text())
     assert found["rounds"] == 3 and found["dtype"] == "float32"

@@ -14,6 +14,7 @@ from jaxcnn import optim
 SHORT = ["--network", "cnn_mnist", "--rounds", "3", "--calls", "1"]
 
 
+@pytest.mark.slow
 def test_times_both_sides_in_turn(tmp_path):
     out = tmp_path / "new/found.json"
     said = call(

@@ -135,6 +135,7 @@ def call(*arguments, status=0):
     return done.stdout if status == 0 else done.stderr
 
 
+@pytest.mark.slow
 def test_script_draws_every_picture(tmp_path):
     Image.fromarray(PHOTO).save(tmp_path / "photo.png")
     _, variables, _ = network("cnn_mnist")

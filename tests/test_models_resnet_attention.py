@@ -85,7 +85,8 @@ def test_a_network_equals_the_twin_block_by_block():
     harness.assert_close(got, want, rtol=1e-12)
 
 
-@pytest.mark.parametrize("kind", ["se", pytest.param("cbam", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["se", "cbam"])
 def test_a_few_steps_lower_the_loss(kind):
     model = resnet.ResNet(resnet.BasicBlock, (1, 1, 1, 1), num_classes=4, attention=kind)
     rng = np.random.default_rng(0)

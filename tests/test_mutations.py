@@ -136,7 +136,7 @@ def zero_padded(f):
 def sgd(build):
     """Replace SGD by the chain that `build(rate, momentum, decay)` returns."""
 
-    def mutant(rate, *, momentum, weight_decay, nesterov):
+    def mutant(rate, *, momentum=0.0, weight_decay=0.0, nesterov=False):
         assert not nesterov
         return optax.chain(*build(optax.scale_by_learning_rate(rate), momentum, weight_decay))
 

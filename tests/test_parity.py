@@ -23,7 +23,7 @@ DOCUMENTED = {settings.network for _, settings in RECIPES.values()}
 SMALL = "mlp_mnist", "cnn_mnist", "alexnet_cifar", "vgg_cifar", "squeezenet1_1"
 # Compared in every way in every run, and in the two ways that say most.
 ALWAYS = DOCUMENTED | {"squeezenet1_1"}
-OFTEN = {"alexnet", "resnet18", "googlenet", "resnet50"}
+OFTEN = {"alexnet", "resnet18", "resnet50"}
 MOST = "activations, training", "gradients, training"
 # What takes longest, and what another comparison or network in every run has too.
 LONG = {
@@ -36,6 +36,13 @@ LONG = {
     ("resnet18_keras", "10 steps, decay per epoch"),
     ("vgg_cifar", "20 steps, decay per step"),
     ("squeezenet1_1", "20 steps, decay per step"),
+    ("resnet_cifar", "10 steps, decay per epoch"),
+    ("resnet_cifar", "statistics, 10 batches"),
+    ("densenet_cifar", "statistics, 1 batch"),
+    ("googlenet_cifar", "statistics, 10 batches"),
+    ("googlenet_cifar", "gradients, evaluation"),
+    ("resnet18_keras", "statistics, 10 batches"),
+    ("vgg_cifar", "10 steps, decay per epoch"),
 }
 
 

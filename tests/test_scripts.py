@@ -85,6 +85,7 @@ def test_ctrl_c_then_resume(tmp_path, trained):
     assert rows[0] == rows[1], "the resumed run differs from the uninterrupted one"
 
 
+@pytest.mark.slow
 def test_several_seeds_report_mean_and_deviation(tmp_path):
     workdir = tmp_path / "runs"
     options = ["--epochs", 1, "--seeds", 2, "--seed", 5, "--workdir", workdir]
@@ -201,10 +202,8 @@ def state_dict_file(workdir, path):
     torch.save(twin.state_dict(), path)
 
 
-SLOWER = [pytest.param(suffix, marks=pytest.mark.slow) for suffix in (".npz", ".safetensors")]
-
-
-@pytest.mark.parametrize("suffix", [*SLOWER, ".pth"])
+@pytest.mark.slow
+@pytest.mark.parametrize("suffix", [".npz", ".safetensors", ".pth"])
 def test_a_run_starts_from_a_file(suffix, trained, tmp_path):
     """A step at a small rate leaves what was loaded; without the file it is guesswork."""
     path, workdir = tmp_path / f"weights{suffix}", tmp_path / "run"
@@ -229,6 +228,7 @@ def test_weights_of_another_network_leave_no_folder(trained, tmp_path):
     assert not workdir.exists()
 
 
+@pytest.mark.slow
 def test_validation_chooses_and_the_test_set_is_used_once(tmp_path):
     workdir = tmp_path / "run"
     options = ["--validation", 0.25, "--examples", 300, "--epochs", 2, "--workdir", workdir]

@@ -14,9 +14,7 @@ struct Array {
   T* data;
   int64_t n, h, w, c;
 
-  T* at(int64_t image, int64_t y, int64_t x) const {
-    return data + ((image * h + y) * w + x) * c;
-  }
+  T* at(int64_t image, int64_t y, int64_t x) const { return data + ((image * h + y) * w + x) * c; }
 };
 
 struct Axis {

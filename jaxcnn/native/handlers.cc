@@ -80,9 +80,9 @@ auto binding() {
 }  // namespace
 }  // namespace jaxcnn
 
-#define JAXCNN_HANDLER(function, dtype, type)                                       \
-  XLA_FFI_DEFINE_HANDLER_SYMBOL(jaxcnn_##function##_##dtype,                        \
-                                jaxcnn::function<xla::ffi::DataType::type>,         \
+#define JAXCNN_HANDLER(function, dtype, type)                               \
+  XLA_FFI_DEFINE_HANDLER_SYMBOL(jaxcnn_##function##_##dtype,                \
+                                jaxcnn::function<xla::ffi::DataType::type>, \
                                 jaxcnn::binding<xla::ffi::DataType::type>())
 JAXCNN_HANDLER(outputs, float32, F32);
 JAXCNN_HANDLER(outputs, float64, F64);

@@ -108,8 +108,12 @@ void add_row(const Set<T>& set, int64_t i, int64_t groups, const Array<T>& kerne
       for (const Chunk& chunk : parts)
         dispatch<T>(chunk, [&]<int L, int V>() {
           const int64_t feature = group * (kernel.c / groups) + chunk.offset;
-          const Pixels<T> pixels{rows,     inside.second - inside.first, axis.stride * set.images.c,
-                                 kernel.c, group * kernel.w,             feature};
+          const Pixels<T> pixels{rows,
+                                 inside.second - inside.first,
+                                 axis.stride * set.images.c,
+                                 kernel.c,
+                                 group * kernel.w,
+                                 feature};
           add_tile<T, L, V>(pixels, kernel.w, kernel.at(i, j, 0) + feature);
         });
   }
@@ -117,14 +121,12 @@ void add_row(const Set<T>& set, int64_t i, int64_t groups, const Array<T>& kerne
 
 // The kernel's array is (kh, kw, channels a group, features).
 template <typename T>
-void kernel_gradient(ThreadPool& pool, const Array<const T>& images,
-                     const Array<const T>& outputs, const Array<T>& kernel, const Axis axes[2],
-                     int64_t groups) {
+void kernel_gradient(ThreadPool& pool, const Array<const T>& images, const Array<const T>& outputs,
+                     const Array<T>& kernel, const Axis axes[2], int64_t groups) {
   const int64_t group = kernel.c / groups, rows = outputs.n * outputs.h;
   const bool depthwise = kernel.w == 1 && group == 1;
   const int64_t numbers = kernel.n * kernel.h * kernel.w * kernel.c;
-  const int64_t bytes =
-      (images.w * images.c * axes[0].stride + outputs.w * outputs.c) * sizeof(T);
+  const int64_t bytes = (images.w * images.c * axes[0].stride + outputs.w * outputs.c) * sizeof(T);
   const int64_t size = std::max<int64_t>(1, (1 << 19) / std::max<int64_t>(bytes, 1));
   const int64_t threads = std::max<int64_t>(pool.num_threads(), 1);
   // Slices of the rows are added up apart, and then together.

@@ -19,8 +19,7 @@ using xla::ffi::ThreadPool;
 // Run task(0), ..., task(count - 1), each once, on this thread and the pool's, and wait for all.
 // This thread takes tasks until none is left, so that it never waits for one that has not begun:
 // the pool's threads may all be waiting here themselves.
-inline void parallel(ThreadPool& pool, int64_t count,
-                     const std::function<void(int64_t)>& task) {
+inline void parallel(ThreadPool& pool, int64_t count, const std::function<void(int64_t)>& task) {
   struct Shared {
     std::atomic<int64_t> next{0};
     int64_t done = 0;
