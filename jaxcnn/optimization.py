@@ -2,6 +2,7 @@
 
 import ast
 import inspect
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -73,7 +74,7 @@ def make_optimizer(
     given = settings.given("momentum", "nesterov", "weight_decay")
     arguments = _joined("optimizer_args", arguments, given)
     if isinstance(schedule, Cycle) and schedule.momentum is not None:
-        arguments |= _cycled(settings, schedule.momentum, arguments)
+        arguments = with_cycled_momentum(settings.optimizer, arguments, schedule.momentum)
     try:
         if settings.norm_decay:
             return optim.create(settings.optimizer, schedule, **arguments)
@@ -100,6 +101,34 @@ def for_its_optimizer(settings: Settings, recipe: Settings) -> Settings:
     ]
     defaults = Settings.defaults()
     return replace(settings, **{name: defaults[name] for name in inherited})
+
+
+def with_cycled_momentum(
+    optimizer: str, arguments: Mapping[str, Any], momentum: optax.Schedule
+) -> dict[str, Any]:
+    """Return an optimizer's arguments with the one that torch's CyclicLR and OneCycleLR cycle.
+
+    It is the momentum of SGD and RMSprop, and Adam's beta1.
+
+    Args:
+        optimizer: by name; of an unknown one nothing changes, for `optim.create` says more of it.
+        arguments: the optimizer's, by torch's names.
+        momentum: of a `Cycle`.
+
+    Raises:
+        ValueError: the optimizer has neither.
+    """
+    if optimizer not in optim.OPTIMIZERS:
+        return dict(arguments)
+    taken = inspect.signature(optim.OPTIMIZERS[optimizer]).parameters
+    if "momentum" in taken:
+        return {**arguments, "momentum": momentum}
+    if "betas" in taken:
+        return {**arguments, "betas": (momentum, arguments.get("betas", taken["betas"].default)[1])}
+    raise ValueError(
+        f"the schedule cycles the momentum, which optimizer {optimizer!r} has not; expected "
+        "cycle_momentum=False among the schedule's arguments"
+    )
 
 
 def written_arguments(setting: str, text: str) -> dict[str, Any]:
@@ -151,23 +180,3 @@ def _milestones(settings: Settings) -> list[int]:
         raise ValueError(
             f"schedule_milestones must be epochs divided by commas, got {text!r}"
         ) from error
-
-
-def _cycled(
-    settings: Settings, momentum: optax.Schedule, arguments: dict[str, Any]
-) -> dict[str, Any]:
-    """Return the argument that a cycled momentum replaces, as torch's CyclicLR and OneCycleLR do.
-
-    It is the momentum of SGD and RMSprop, and Adam's beta1.
-    """
-    if settings.optimizer not in optim.OPTIMIZERS:
-        return {}  # what `optim.create` says of an unknown name says more
-    taken = inspect.signature(optim.OPTIMIZERS[settings.optimizer]).parameters
-    if "momentum" in taken:
-        return {"momentum": momentum}
-    if "betas" in taken:
-        return {"betas": (momentum, arguments.get("betas", taken["betas"].default)[1])}
-    raise ValueError(
-        f"schedule {settings.schedule!r} cycles the momentum, which optimizer "
-        f'{settings.optimizer!r} has not; expected schedule_args "cycle_momentum=False"'
-    )

@@ -1,6 +1,5 @@
 """A training run in lockstep: train step, optimizer and schedule against `torch.optim`."""
 
-import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
@@ -12,6 +11,7 @@ import numpy as np
 import torch
 
 from jaxcnn import data, models, optim, schedules, train, weights
+from jaxcnn.optimization import with_cycled_momentum
 from jaxcnn.settings import Settings
 from parity import reference
 from parity.compilation import precision, quick_compilation
@@ -116,7 +116,10 @@ def training(
         rate = schedules.create(name, learning_rate, steps_per_epoch=steps_per_epoch, **options)
         if isinstance(rate, schedules.Plateau):
             raise ValueError(f"training: schedule must follow the step, got {name!r}")
-        tx = optim.create(optimizer, rate, **_cycled(rate, optimizer, arguments))
+        ours = arguments
+        if isinstance(rate, schedules.Cycle) and rate.momentum is not None:
+            ours = with_cycled_momentum(optimizer, arguments, rate.momentum)
+        tx = optim.create(optimizer, rate, **ours)
         train_step = train.make_train_step(pair, tx)
         # The step donates its state; the pair keeps its own arrays.
         state = jax.tree.map(jnp.copy, train.state_from(pair.variables, tx))
@@ -215,17 +218,6 @@ def recipe_pair(
         randomised=False,
     )
     return pair, data.num_batches(len(dataset.train), settings.batch_size, settings.drop_last)
-
-
-def _cycled(rate: Any, optimizer: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the arguments with the momentum, or first beta, that a schedule cycles, if it does."""
-    if not isinstance(rate, schedules.Cycle) or rate.momentum is None:
-        return dict(arguments)
-    taken = inspect.signature(optim.OPTIMIZERS[optimizer]).parameters
-    if "betas" in taken:
-        betas = arguments.get("betas", taken["betas"].default)
-        return {**arguments, "betas": (rate.momentum, betas[1])}
-    return {**arguments, "momentum": rate.momentum}
 
 
 def _slots(names: Iterable[str], states: Mapping[int, Mapping[str, Any]]) -> Arrays:

@@ -92,7 +92,10 @@ def test_lbfgs_is_not_compared_with_dropout():
         ({"optimizer": "sparse_adam"}, "one of adadelta, .*, got 'sparse_adam'"),
         ({"optimizer": "adam", "momentum": 0.9}, "'adam' takes betas.*; got momentum"),
         ({"schedule": ("plateau", {})}, "schedule must follow the step, got 'plateau'"),
-        ({"optimizer": "adagrad", "schedule": ("one_cycle", {"total_steps": 9})}, "got momentum"),
+        (
+            {"optimizer": "adagrad", "schedule": ("one_cycle", {"total_steps": 9})},
+            "cycles the momentum, which optimizer 'adagrad' has not",
+        ),
     ],
 )
 def test_what_cannot_be_compared_is_an_error(pair, run, message):
