@@ -1,12 +1,9 @@
-"""A run folder from start to end: train into it, load from it, picture what it learned.
+"""A run folder: train into it, load from it. What it shows at the end is `jaxcnn.results`' matter.
 
 RUN/config.json      every setting, versions, device, git commit
 RUN/metrics.jsonl    a row every few steps, two an epoch
 RUN/checkpoints/     latest/ and best/ (by validation accuracy, without a validation split by test)
 RUN/results.json     what the run reached, and on which split
-RUN/evaluation.json  the best checkpoint on the test set
-RUN/best.safetensors the best weights under PyTorch's keys
-RUN/*.png            curves, confusion matrix, worst mistakes
 """
 
 import json
@@ -19,9 +16,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxcnn import checkpoint, log, plot, pretrained, weights
-from jaxcnn.data import Arrays, Dataset, num_batches, read_image
-from jaxcnn.evaluate import confusion, evaluate, worst_mistakes
+from jaxcnn import checkpoint, log, pretrained, weights
+from jaxcnn.data import Dataset, num_batches
 from jaxcnn.files import write_atomically
 from jaxcnn.fit import fit
 from jaxcnn.recipes import Run, Settings, build
@@ -55,7 +51,7 @@ def train(
     checkpoint_every: int = 1000,
     workers: int = 0,
 ) -> dict[str, Any]:
-    """Train into a run folder and picture the result.
+    """Train into a run folder.
 
     Args:
         settings: what to compute.
@@ -149,75 +145,6 @@ def load(workdir: Path, which: str = "best") -> Trained:
     return Trained(settings, run, state, class_names)
 
 
-def picture(
-    workdir: Path,
-    trained: Trained,
-    dataset: Dataset,
-    out: Path,
-    *,
-    eval_batch_size: int = 500,
-    workers: int = 0,
-) -> dict[str, Any]:
-    """Evaluate a loaded run on a data set's test split and picture the result.
-
-    Writes `evaluation.json` and, where Matplotlib is installed, `curves.png`, `confusion.png` and
-    `mistakes.png` into `out`.
-
-    Args:
-        workdir: the run folder.
-        trained: what `load` returned for it.
-        dataset: has the run's classes.
-        out: folder to write to.
-        eval_batch_size: examples a step.
-        workers: worker processes that decode files.
-
-    Returns:
-        What `jaxcnn.evaluate.evaluate` returns, and `class_accuracy` (K,), NaN for a class without
-        examples.
-    """
-    step, state = trained.run.eval_step, trained.state
-    result = evaluate(step, state, dataset.test, eval_batch_size, workers=workers)
-    matrix = confusion(result["labels"], result["predictions"], len(trained.class_names))
-    with np.errstate(invalid="ignore"):
-        result["class_accuracy"] = np.diag(matrix) / matrix.sum(axis=1)
-    summary = {
-        "data": dataset.source,
-        "split": "test",
-        "examples": len(result["labels"]),
-        "loss": result["loss"],
-        "accuracy": result["accuracy"],
-        "class_accuracy": {
-            name: None if np.isnan(value) else float(value)
-            for name, value in zip(trained.class_names, result["class_accuracy"], strict=True)
-        },
-    }
-    text = json.dumps(summary, indent=2)
-    write_atomically(out / "evaluation.json", f"{text}\n".encode())
-    if plot.available():
-        kind, colon, place = dataset.source.partition(":")
-        title = f"{trained.settings.title} on {kind}{colon}{Path(place).name}"
-        if (workdir / "metrics.jsonl").exists():
-            plot.curves({workdir.name: log.read_metrics(workdir)}, out / "curves.png", title=title)
-        plot.confusion_matrix(matrix, trained.class_names, out / "confusion.png", title=title)
-        worst = worst_mistakes(result, 48)
-        plot.mistakes(
-            _images(dataset.test, worst),
-            result["labels"][worst],
-            result["predictions"][worst],
-            result["probabilities"][worst].max(axis=1, initial=0),
-            trained.class_names,
-            out / "mistakes.png",
-            title=title,
-        )
-    return result
-
-
-def export(workdir: Path, trained: Trained) -> None:
-    """Write the loaded weights under PyTorch's keys to `best.safetensors` in the run folder."""
-    variables = {"params": trained.state.params, "batch_stats": trained.state.batch_stats}
-    weights.save(workdir / "best.safetensors", variables)
-
-
 def _saved(workdir: Path, which: str) -> bool:
     return checkpoint.saved_step(workdir / "checkpoints" / which) is not None
 
@@ -257,13 +184,6 @@ def _other_classes(
     key, axis = other[0], class_axes[other[0]]
     classes = [np.shape(state_dict[key])[axis] for state_dict in (found, wanted)]
     return f"the file has {classes[0]} classes, the data {classes[1]} ({', '.join(other)})"
-
-
-def _images(split: Any, indices: np.ndarray) -> np.ndarray:
-    if isinstance(split, Arrays):
-        return np.asarray(split.images)[indices]
-    images = [read_image(split.paths[i], split.image_shape) for i in indices]
-    return np.stack(images) if images else np.zeros((0, *split.image_shape), np.uint8)
 
 
 def _check_divided(settings: Settings, dataset: Dataset) -> None:

@@ -14,7 +14,7 @@ from typing import Annotated, Literal
 import tyro
 from _cli import run
 
-from jaxcnn import runs
+from jaxcnn import results, runs
 from jaxcnn.recipes import load_data
 
 
@@ -52,7 +52,7 @@ def main(
             f"the run was trained on {', '.join(trained.class_names)}"
         )
     out = out or (workdir / "evaluation" if data_source else workdir)
-    result = runs.picture(
+    result = results.picture(
         workdir, trained, dataset, out, eval_batch_size=eval_batch_size, workers=workers
     )
     width = max(map(len, trained.class_names))

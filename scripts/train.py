@@ -22,7 +22,7 @@ import numpy as np
 import tyro
 from _cli import run
 
-from jaxcnn import data, log, models, optim, plot, runs, schedules
+from jaxcnn import data, log, models, optim, plot, results, runs, schedules
 from jaxcnn.optimization import for_its_optimizer
 from jaxcnn.recipes import RECIPES, Settings, load_data
 
@@ -131,8 +131,8 @@ def _train_one(settings: Settings, dataset: data.Dataset, folder: Path, options:
         log.say(f"stopped at step {result['step']}, saved in {folder}; continue with --resume")
         raise KeyboardInterrupt
     best = runs.load(folder)
-    tested = runs.picture(folder, best, dataset, folder, **evaluation)["accuracy"]
-    runs.export(folder, best)
+    tested = results.picture(folder, best, dataset, folder, **evaluation)["accuracy"]
+    results.export(folder, best)
     if result["split"] == "test":
         tested, once = result["best_accuracy"], ""
     else:
