@@ -1,4 +1,4 @@
-"""Evaluation of a whole test set: loss, accuracy, every prediction."""
+"""Evaluation of a whole test set: loss, accuracy, every prediction, and what they are worth."""
 
 from collections.abc import Callable
 from typing import Any
@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxcnn import metrics
 from jaxcnn.data import Arrays, Files, eval_batches
 from jaxcnn.train import Batch, Metrics, TrainState
 
@@ -41,38 +42,71 @@ def evaluate(
     outputs = jax.device_get(outputs)
     mask = np.concatenate([mask for _, mask, _ in outputs])
     labels = np.concatenate([labels for labels, _, _ in outputs])[mask]
-    metrics = {
-        name: np.concatenate([metrics[name] for _, _, metrics in outputs])[mask]
+    gathered = {
+        name: np.concatenate([output[name] for _, _, output in outputs])[mask]
         for name in ("loss", "predictions", "probabilities")
     }
-    loss = float(np.mean(metrics["loss"], dtype=np.float64))
+    loss = float(np.mean(gathered["loss"], dtype=np.float64))
     if not np.isfinite(loss):
         raise FloatingPointError(f"evaluation loss is {loss} over {len(labels)} examples")
     return {
         "loss": loss,
-        "accuracy": float(np.mean(metrics["predictions"] == labels)),
+        "accuracy": float(np.mean(gathered["predictions"] == labels)),
         "labels": labels,
-        "predictions": metrics["predictions"],
-        "probabilities": metrics["probabilities"],
+        "predictions": gathered["predictions"],
+        "probabilities": gathered["probabilities"],
     }
 
 
-def confusion(labels: np.ndarray, predictions: np.ndarray, num_classes: int) -> np.ndarray:
-    """Count (true class, predicted class) pairs: (num_classes, num_classes) int64."""
-    pairs = labels.astype(np.int64) * num_classes + predictions
-    return np.bincount(pairs, minlength=num_classes**2).reshape(num_classes, num_classes)
-
-
-def worst_mistakes(result: dict[str, Any], count: int) -> np.ndarray:
-    """Return the indices of the mistakes that gave the true class least, worst first.
+def ranks(num_classes: int, top: int | None = None) -> tuple[int, ...]:
+    """Return the k of the top-k accuracies to report, ascending.
 
     Args:
-        result: what `evaluate` returned.
-        count: at most so many.
+        num_classes: K.
+        top: the largest k; by default 5 where there are more than 5 classes, 2 where there are
+            more than 2, else 1.
+
+    Raises:
+        ValueError: `top` is not in 1..K.
+    """
+    if top is None:
+        top = next((k for k in (5, 2) if k < num_classes), 1)
+    if not 1 <= top <= num_classes:
+        raise ValueError(f"ranks: top={top}: expected 1 to {num_classes}, the number of classes")
+    return tuple(sorted({1, top}))
+
+
+def measure(
+    result: dict[str, Any], *, top: int | None = None, bins: int = 15, mistakes: int = 48
+) -> dict[str, Any]:
+    """Compute what users want to know of an evaluation, see `jaxcnn.metrics`.
+
+    Args:
+        result: what `evaluate` returned, of K classes.
+        top: as in `ranks`.
+        bins: of the calibration.
+        mistakes: how many to list at most.
 
     Returns:
-        (M,) int64, M <= count; empty where every prediction is right.
+        `confusion` (K, K) int64; `per_class`, a `metrics.PerClass`; `class_accuracy` (K,), its
+        recall, NaN for a class without examples; `top_k`, k -> accuracy; `brier`, a float;
+        `calibration`, a `metrics.Calibration`; `mistakes` (M,), their indices, the most confident
+        first.
+
+    Raises:
+        ValueError: `top` or `bins` is out of range.
     """
-    wrong = np.flatnonzero(result["labels"] != result["predictions"])
-    truth = result["probabilities"][wrong, result["labels"][wrong]]
-    return wrong[np.argsort(truth, kind="stable")[:count]]
+    labels, probabilities = result["labels"], result["probabilities"]
+    predictions, num_classes = result["predictions"], probabilities.shape[1]
+    matrix = metrics.confusion(labels, predictions, num_classes)
+    each = metrics.per_class(matrix)
+    top_k = {k: metrics.top_k_accuracy(probabilities, labels, k) for k in ranks(num_classes, top)}
+    return {
+        "confusion": matrix,
+        "per_class": each,
+        "class_accuracy": each.recall,
+        "top_k": top_k,
+        "brier": metrics.brier_score(probabilities, labels),
+        "calibration": metrics.calibration(probabilities, labels, bins),
+        "mistakes": metrics.confident_mistakes(probabilities, labels, predictions, mistakes),
+    }

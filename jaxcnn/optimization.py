@@ -2,15 +2,20 @@
 
 import ast
 import inspect
-from collections.abc import Mapping
+import re
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import optax
 
 from jaxcnn import optim, schedules
 from jaxcnn.schedules import Cycle, Plateau
 from jaxcnn.settings import Settings
+
+Changes = tuple[str, dict[str, Any]]
+
+_NO_DECAY: dict[str, Any] = {"weight_decay": 0.0}
 
 
 def make_schedule(settings: Settings, steps_per_epoch: int) -> optax.Schedule | Plateau:
@@ -58,30 +63,90 @@ def make_schedule(settings: Settings, steps_per_epoch: int) -> optax.Schedule | 
     return schedules.sequential(parts, _milestones(settings), steps_per_epoch=interval)
 
 
+class Part(NamedTuple):
+    """Parameters that are trained otherwise than the rest.
+
+    Attributes:
+        pattern: a regular expression that matches the whole path of each.
+        learning_rate: their initial learning rate; None is the settings'.
+        start: the step at which their training begins, None where it never does.
+        frozen: whether they stay as they are now.
+    """
+
+    pattern: str
+    learning_rate: float | None = None
+    start: int | None = 0
+    frozen: bool = False
+
+
 def make_optimizer(
-    settings: Settings, schedule: optax.Schedule | Plateau
+    settings: Settings,
+    steps_per_epoch: int,
+    parts: Sequence[Part] = (),
+    names: Collection[str] = (),
 ) -> optax.GradientTransformation:
     """Build the optimizer that settings describe; a cycled momentum reaches it.
 
+    The parts' optimizers count from the step at which their training begins, as torch's do for
+    parameters whose first gradient comes then; their learning rates are the schedule's of the whole
+    run, as a torch scheduler moves on whatever is trained.
+
     Args:
         settings: of a run.
-        schedule: what `make_schedule` gives for them.
+        steps_per_epoch: optimizer steps an epoch.
+        parts: the first whose pattern matches decides; parameters of no part are trained as the
+            settings say.
+        names: the paths of all parameters; only with parts.
 
     Raises:
         ValueError: an unknown name, a bad value, or an argument that the optimizer does not take.
     """
+    arguments = _arguments(settings, settings.learning_rate, steps_per_epoch)
+    rest: list[Changes] = [] if settings.norm_decay else [(optim.NORMS_AND_BIASES, _NO_DECAY)]
+    changes: list[Changes] = []
+    for part in parts:
+        rate = settings.learning_rate if part.learning_rate is None else part.learning_rate
+        own = _arguments(settings, rate, steps_per_epoch)
+        own = {name: _from(value, part.start or 0) for name, value in own.items()}
+        own["frozen"] = part.frozen
+        both = [(f"(?=(?:{part.pattern})\\Z){pattern}", own | more) for pattern, more in rest]
+        changes += [*both, (part.pattern, own)]
+    try:
+        if not changes and not rest:
+            return optim.create(settings.optimizer, **arguments)
+        used = _used([*changes, *rest], names) if parts else rest
+        return optim.groups(settings.optimizer, patterns=used, **arguments)
+    except TypeError as error:  # a value of another kind than the argument takes
+        raise ValueError(f"optimizer_args={settings.optimizer_args!r}: {error}") from error
+
+
+def _arguments(settings: Settings, rate: float, steps_per_epoch: int) -> dict[str, Any]:
+    """Return an optimizer's arguments, the learning rate among them, as settings say."""
+    schedule = make_schedule(replace(settings, learning_rate=rate), steps_per_epoch)
     arguments = written_arguments("optimizer_args", settings.optimizer_args)
     given = settings.given("momentum", "nesterov", "weight_decay")
     arguments = _joined("optimizer_args", arguments, given)
     if isinstance(schedule, Cycle) and schedule.momentum is not None:
         arguments = with_cycled_momentum(settings.optimizer, arguments, schedule.momentum)
-    try:
-        if settings.norm_decay:
-            return optim.create(settings.optimizer, schedule, **arguments)
-        exempt = [(optim.NORMS_AND_BIASES, {"weight_decay": 0.0})]
-        return optim.groups(settings.optimizer, schedule, exempt, **arguments)
-    except TypeError as error:  # a value of another kind than the argument takes
-        raise ValueError(f"optimizer_args={settings.optimizer_args!r}: {error}") from error
+    return {"learning_rate": schedule, **arguments}
+
+
+def _from(value: Any, start: int) -> Any:
+    """Let a schedule, also one among betas, count from a later step."""
+    if isinstance(value, tuple):
+        return tuple(_from(entry, start) for entry in value)
+    # A plateau is no function of the step.
+    return (lambda step: value(step + start)) if start and callable(value) else value
+
+
+def _used(changes: Sequence[Changes], names: Collection[str]) -> list[Changes]:
+    """Return the groups that decide about any parameter, of all that there may be."""
+    patterns = [pattern for pattern, _ in changes]
+    deciding = {
+        next((i for i, pattern in enumerate(patterns) if re.fullmatch(pattern, name)), None)
+        for name in names
+    }
+    return [change for i, change in enumerate(changes) if i in deciding]
 
 
 def for_its_optimizer(settings: Settings, recipe: Settings) -> Settings:

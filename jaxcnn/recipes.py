@@ -1,26 +1,16 @@
-"""Documented training runs by name; how settings become data, a network, an optimizer and steps.
+"""Documented training runs by name, and their data.
 
 A recipe is a `Settings`; every field can be overridden from the command line, and all of them are
 written into the run's `config.json`. Documented results are in the recipes' descriptions; what was
 measured is in the README.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any
 
-import jax
-import jax.numpy as jnp
-import optax
-
-from jaxcnn import data, models
+from jaxcnn import data
+from jaxcnn.assembly import input_shape
 from jaxcnn.data.dataset import divide
-from jaxcnn.optimization import make_optimizer, make_schedule
-from jaxcnn.schedules import Plateau
 from jaxcnn.settings import Settings
-from jaxcnn.train import make_eval_step, make_train_step
 
 RECIPES: dict[str, tuple[str, Settings]] = {
     "digits-cnn": (
@@ -55,6 +45,33 @@ RECIPES: dict[str, tuple[str, Settings]] = {
         "densenet_cifar on CIFAR-10 at 96x96; documented: 83 % after 20 epochs",
         Settings("densenet_cifar", "cifar10", 20, 64, 0.01),
     ),
+    "digits-overfit": (
+        "mlp_mnist on 100 handwritten digits, which it learns by heart; see what augmentation, "
+        "dropout or weight decay change",
+        Settings("mlp_mnist", "digits", 100, 20, 0.01, momentum=0.9, examples=100),
+    ),
+    "cifar10-overfit": (
+        "alexnet_cifar on 1,000 images of CIFAR-10, which it learns by heart",
+        Settings("alexnet_cifar", "cifar10", 60, 50, 0.01, momentum=0.9, examples=1000),
+    ),
+    "cats-dogs": (
+        "resnet18 on cats and dogs, to be started from ImageNet's weights with --init; documented: "
+        "87 % after 25 epochs",
+        Settings(
+            "resnet18",
+            "cats_vs_dogs",
+            25,
+            32,
+            0.001,
+            momentum=0.9,
+            schedule="step",
+            gamma=0.1,
+            schedule_args="step_size=7",
+            normalization="imagenet",
+            stored_size=256,
+            augment="random_resized_crop, random_horizontal_flip",
+        ),
+    ),
     # Documented with TensorFlow's resize_with_pad, which keeps the aspect ratio and pads with
     # zeros: for MNIST's square images it pads nothing and is the plain bilinear resize.
     "mnist-resnet18-keras": (
@@ -63,18 +80,6 @@ RECIPES: dict[str, tuple[str, Settings]] = {
         Settings("resnet18_keras", "mnist", 3, 128, 0.01, validation=0.2),
     ),
 }
-
-
-@dataclass(frozen=True)
-class Run:
-    """What settings become: a network, its optimizer and its jitted steps."""
-
-    model: Any
-    tx: optax.GradientTransformation
-    schedule: optax.Schedule | Plateau
-    input_shape: tuple[int, int, int]
-    train_step: Callable
-    eval_step: Callable
 
 
 def load_data(
@@ -94,11 +99,12 @@ def load_data(
     """
     dataset = data.load(
         settings.data,
-        _input_shape(settings),
+        _stored_shape(settings),
         seed=settings.split_seed,
         holdout=settings.holdout,
         cache_dir=cache_dir,
         stream=settings.stream,
+        skip_corrupt=settings.skip_corrupt,
         tfds_dir=tfds_dir,
     )
     return divide(
@@ -109,65 +115,14 @@ def load_data(
     )
 
 
-def build(settings: Settings, *, num_classes: int, steps_per_epoch: int = 1) -> Run:
-    """Build the network, the optimizer and the steps that settings describe.
-
-    Args:
-        settings: a recipe's, possibly overridden.
-        num_classes: classes of the data.
-        steps_per_epoch: optimizer steps an epoch, for schedules that move on once an epoch.
-
-    Raises:
-        ValueError: an unknown name, a bad value, or an argument that the optimizer or the schedule
-            does not take.
-    """
-    schedule = make_schedule(settings, steps_per_epoch)
-    tx = make_optimizer(settings, schedule)
-    model = _create(settings, num_classes)
-    input_shape = _input_shape(settings)
-    _check_size(model, input_shape, settings)
-    preprocess = data.make_preprocess(input_shape, normalization=settings.normalization)
-    return Run(
-        model=model,
-        tx=tx,
-        schedule=schedule,
-        input_shape=input_shape,
-        train_step=make_train_step(model, tx, preprocess=preprocess),
-        eval_step=make_eval_step(model, preprocess=preprocess),
-    )
-
-
-def _create(settings: Settings, num_classes: int) -> Any:
-    options = settings.given("attention")
-    if options and not hasattr(models.create(settings.network), "attention"):
-        able = [name for name in models.names() if hasattr(models.create(name), "attention")]
-        raise ValueError(
-            f"attention={settings.attention!r}: {settings.network} has no place for it; "
-            f"{', '.join(able)} have"
-        )
-    return models.create(settings.network, num_classes=num_classes, **options)
-
-
-def _input_shape(settings: Settings) -> tuple[int, int, int]:
-    height, width, channels = models.input_shape(settings.network)
-    if settings.image_size is None:
+def _stored_shape(settings: Settings) -> tuple[int, int, int]:
+    """Return what image files are decoded to: the network's input, or more for crops of it."""
+    height, width, channels = input_shape(settings)
+    size = settings.stored_size
+    if size is None:
         return height, width, channels
-    if settings.image_size < 1:
-        raise ValueError(f"image_size must be at least 1, got {settings.image_size}")
-    return settings.image_size, settings.image_size, channels
-
-
-def _check_size(model: Any, input_shape: tuple[int, int, int], settings: Settings) -> None:
-    """Raise a ValueError unless images of the size give the parameters of the documented one."""
-
-    def parameters(shape: tuple[int, int, int]) -> Any:
-        images = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
-        init = partial(model.init, train=False)
-        return jax.tree.map(jnp.shape, jax.eval_shape(init, jax.random.key(0), images))
-
-    documented = models.input_shape(settings.network)
-    if input_shape != documented and parameters(input_shape) != parameters(documented):
+    if size < max(height, width):
         raise ValueError(
-            f"image_size={settings.image_size}: {settings.network} is a network for "
-            f"{documented[0]}x{documented[1]} images; another size gives it other parameters"
+            f"stored_size={size}: expected at least the network's input, {height}x{width}"
         )
+    return size, size, channels

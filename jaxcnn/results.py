@@ -2,19 +2,22 @@
 
 RUN/evaluation.json  the best checkpoint on the test set
 RUN/best.safetensors the best weights under PyTorch's keys
-RUN/*.png            curves, confusion matrix, worst mistakes
+RUN/*.png            curves, confusion matrix, calibration, most confident mistakes
 """
 
 import json
+import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from jaxcnn import log, plot, weights
-from jaxcnn.data import Arrays, Dataset, read_image
-from jaxcnn.evaluate import confusion, evaluate, worst_mistakes
+from jaxcnn import log, plot, plot_evaluation, weights
+from jaxcnn.data import Arrays, Dataset, Files, read_image
+from jaxcnn.evaluate import evaluate, measure, ranks
 from jaxcnn.files import write_atomically
+from jaxcnn.metrics import Calibration, macro
 from jaxcnn.runs import Trained
 
 
@@ -26,11 +29,13 @@ def picture(
     *,
     eval_batch_size: int = 500,
     workers: int = 0,
+    top: int | None = None,
+    bins: int = 15,
 ) -> dict[str, Any]:
     """Evaluate a loaded run on a data set's test split and picture the result.
 
-    Writes `evaluation.json` and, where Matplotlib is installed, `curves.png`, `confusion.png` and
-    `mistakes.png` into `out`.
+    Writes `evaluation.json` and, where Matplotlib is installed, `curves.png`, `confusion.png`,
+    `calibration.png` and `mistakes.png` into `out`.
 
     Args:
         workdir: the run folder.
@@ -39,46 +44,84 @@ def picture(
         out: folder to write to.
         eval_batch_size: examples a step.
         workers: worker processes that decode files.
+        top: largest k of the top-k accuracies, by default as `jaxcnn.evaluate.ranks` says.
+        bins: of the calibration, at least 1.
 
     Returns:
-        What `jaxcnn.evaluate.evaluate` returns, and `class_accuracy` (K,), NaN for a class without
-        examples.
+        What `jaxcnn.evaluate.evaluate` and `measure` return.
+
+    Raises:
+        ValueError: `top` or `bins` is out of range.
     """
+    ranks(len(trained.class_names), top)  # before the work, not after it
     step, state = trained.run.eval_step, trained.state
     result = evaluate(step, state, dataset.test, eval_batch_size, workers=workers)
-    matrix = confusion(result["labels"], result["predictions"], len(trained.class_names))
-    with np.errstate(invalid="ignore"):
-        result["class_accuracy"] = np.diag(matrix) / matrix.sum(axis=1)
-    summary = {
-        "data": dataset.source,
-        "split": "test",
-        "examples": len(result["labels"]),
-        "loss": result["loss"],
-        "accuracy": result["accuracy"],
-        "class_accuracy": {
-            name: None if np.isnan(value) else float(value)
-            for name, value in zip(trained.class_names, result["class_accuracy"], strict=True)
-        },
-    }
-    text = json.dumps(summary, indent=2)
+    result |= measure(result, top=top, bins=bins)
+    summary = summarize(result, dataset, trained.class_names)
+    text = json.dumps(summary, indent=2, allow_nan=False)
     write_atomically(out / "evaluation.json", f"{text}\n".encode())
     if plot.available():
         kind, colon, place = dataset.source.partition(":")
         title = f"{trained.settings.title} on {kind}{colon}{Path(place).name}"
         if (workdir / "metrics.jsonl").exists():
             plot.curves({workdir.name: log.read_metrics(workdir)}, out / "curves.png", title=title)
-        plot.confusion_matrix(matrix, trained.class_names, out / "confusion.png", title=title)
-        worst = worst_mistakes(result, 48)
-        plot.mistakes(
-            _images(dataset.test, worst),
-            result["labels"][worst],
-            result["predictions"][worst],
-            result["probabilities"][worst].max(axis=1, initial=0),
-            trained.class_names,
+        names, matrix = trained.class_names, result["confusion"]
+        plot_evaluation.confusion_matrix(matrix, names, out / "confusion.png", title=title)
+        plot_evaluation.reliability(result["calibration"], out / "calibration.png", title=title)
+        shown = result["mistakes"]
+        plot_evaluation.mistakes(
+            _images(dataset.test, shown),
+            result["labels"][shown],
+            result["predictions"][shown],
+            result["probabilities"][shown, result["predictions"][shown]],
+            names,
             out / "mistakes.png",
             title=title,
         )
     return result
+
+
+def summarize(
+    result: dict[str, Any], dataset: Dataset, class_names: tuple[str, ...]
+) -> dict[str, Any]:
+    """Return the content of `evaluation.json`: plain values, None for what is not defined.
+
+    Args:
+        result: what `jaxcnn.evaluate.evaluate` and `measure` returned for the test split.
+        dataset: whose test split it is.
+        class_names: a name for each class.
+    """
+    each = result["per_class"]
+    measures = {name: getattr(each, name) for name in ("precision", "recall", "f1")}
+    split = dataset.test
+    return {
+        "data": dataset.source,
+        "split": "test",
+        "examples": len(result["labels"]),
+        "loss": result["loss"],
+        "accuracy": result["accuracy"],
+        "top_k": {str(k): accuracy for k, accuracy in result["top_k"].items()},
+        **{f"macro_{name}": _number(macro(values)) for name, values in measures.items()},
+        "brier": result["brier"],
+        "calibration": _bins(result["calibration"]),
+        "classes": {
+            name: {
+                "support": int(each.support[k]),
+                **{key: _number(values[k]) for key, values in measures.items()},
+            }
+            for k, name in enumerate(class_names)
+        },
+        "mistakes": [
+            {
+                "index": int(i),
+                "true": class_names[result["labels"][i]],
+                "predicted": class_names[result["predictions"][i]],
+                "confidence": float(result["probabilities"][i, result["predictions"][i]]),
+                **({"file": split.paths[i]} if isinstance(split, Files) else {}),
+            }
+            for i in result["mistakes"]
+        ],
+    }
 
 
 def export(workdir: Path, trained: Trained) -> None:
@@ -87,8 +130,52 @@ def export(workdir: Path, trained: Trained) -> None:
     weights.save(workdir / "best.safetensors", variables)
 
 
-def _images(split: Any, indices: np.ndarray) -> np.ndarray:
+def _bins(calibration: Calibration) -> dict[str, Any]:
+    edges, count, confidence, accuracy, ece, mce = calibration
+    return {
+        "ece": ece,
+        "mce": mce,
+        "bins": [
+            {
+                "above": float(edges[b]),
+                "up_to": float(edges[b + 1]),
+                "examples": int(count[b]),
+                "confidence": _number(confidence[b]),
+                "accuracy": _number(accuracy[b]),
+            }
+            for b in range(len(count))
+        ],
+    }
+
+
+def _number(value: float) -> float | None:
+    """Return a plain float, None for NaN, which JSON has not."""
+    return None if math.isnan(value) else float(value)
+
+
+def _images(split: Arrays | Files, indices: np.ndarray) -> np.ndarray:
     if isinstance(split, Arrays):
         return np.asarray(split.images)[indices]
     images = [read_image(split.paths[i], split.image_shape) for i in indices]
     return np.stack(images) if images else np.zeros((0, *split.image_shape), np.uint8)
+
+
+def over_seeds(accuracies: Mapping[int, float], workdir: Path) -> dict[str, Any]:
+    """Write what runs of several seeds reached to `results.json` of the folder that holds them.
+
+    Args:
+        accuracies: seed -> test accuracy in [0, 1], of at least two seeds.
+        workdir: the folder.
+
+    Returns:
+        `seeds` (seed as text -> accuracy), `mean` and `deviation` (the sample's, of N - 1).
+    """
+    values = list(accuracies.values())
+    summary = {
+        "seeds": {str(seed): value for seed, value in accuracies.items()},
+        "mean": float(np.mean(values)),
+        "deviation": float(np.std(values, ddof=1)),
+    }
+    text = json.dumps(summary, indent=2)
+    write_atomically(workdir / "results.json", f"{text}\n".encode())
+    return summary

@@ -8,26 +8,19 @@ RUN/results.json     what the run reached, and on which split
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 
-from jaxcnn import checkpoint, log, pretrained, weights
-from jaxcnn.data import Dataset, num_batches
+from jaxcnn import checkpoint, log, start
+from jaxcnn.assembly import Run, build
+from jaxcnn.data import Dataset
 from jaxcnn.files import write_atomically
 from jaxcnn.fit import fit
-from jaxcnn.recipes import Run, Settings, build
-from jaxcnn.train import TrainState, init_state, state_from
-
-# What a resumed run may change without changing what it computes up to there.
-_MAY_CHANGE = {"epochs"}
-
-# What settings were before they existed: runs of that time hold good.
-_DEFAULTS = Settings.defaults()
+from jaxcnn.settings import Settings
+from jaxcnn.train import TrainState
 
 
 class Trained(NamedTuple):
@@ -50,6 +43,7 @@ def train(
     log_every: int = 50,
     checkpoint_every: int = 1000,
     workers: int = 0,
+    cache_dir: Path | None = None,
 ) -> dict[str, Any]:
     """Train into a run folder.
 
@@ -64,6 +58,7 @@ def train(
         log_every: steps between two rows of metrics.
         checkpoint_every: steps between two checkpoints within an epoch.
         workers: worker processes that decode files.
+        cache_dir: where what is computed of the data once is kept; None is the user's cache folder.
 
     Returns:
         What `jaxcnn.fit.fit` returns.
@@ -75,33 +70,31 @@ def train(
             does not fit the network; data that are not divided as the settings say.
         FloatingPointError: a NaN or infinite loss.
     """
-    _check_divided(settings, dataset)
-    recorded = asdict(settings) | {"class_names": list(dataset.class_names)}
-    if resume:
-        before = log.read_config(workdir)["settings"]
-        _check_same(before, recorded, workdir)
-        recorded = {name: value for name, value in recorded.items() if name in before}
-        if not _saved(workdir, "latest"):
-            raise FileNotFoundError(
-                f"{workdir}: no checkpoint to resume from; start anew with another --workdir"
-            )
-    elif any(_saved(workdir, which) for which in ("latest", "best")):
-        raise FileExistsError(
-            f"{workdir} already holds a run: continue it with --resume, or name another --workdir"
+    pixels = start.pixels(settings, dataset, cache_dir, workers)
+    recorded = start.recorded(settings, dataset, workdir, pixels, resume=resume)
+    early_stopping = start.early_stopping(settings)
+    run = start.build(settings, dataset, pixels)
+    state = start.initial_state(settings, run, initial, resume=resume)
+    start.write_config(workdir, recorded, resume=resume)
+    start.say_trained(settings, state)
+    train_step, eval_step = run.train_step, run.eval_step
+    if run.on_features is not None:
+        train_step, eval_step = run.on_features
+        dataset = start.on_features(
+            settings,
+            run,
+            state,
+            dataset,
+            workdir,
+            resume=resume,
+            batch_size=eval_batch_size,
+            workers=workers,
+            cache_dir=cache_dir,
         )
-    steps = num_batches(len(dataset.train), settings.batch_size, settings.drop_last)
-    run = build(settings, num_classes=len(dataset.class_names), steps_per_epoch=max(steps, 1))
-    state = _fresh(settings, run)
-    if not resume:
-        if settings.init is not None:
-            state = _started_from(initial, state, settings, run)
-        for name in ("config.json", "metrics.jsonl"):  # of a run without a checkpoint
-            (workdir / name).unlink(missing_ok=True)
-    log.write_config(workdir, recorded)
     result = fit(
         state,
-        run.train_step,
-        run.eval_step,
+        train_step,
+        eval_step,
         dataset,
         workdir,
         epochs=settings.epochs,
@@ -112,12 +105,19 @@ def train(
         log_every=log_every,
         checkpoint_every=checkpoint_every,
         schedule=run.schedule,
+        later=run.later,
+        early_stopping=early_stopping,
         workers=workers,
         resume=resume,
     )
+    write_result(workdir, result)
+    return result
+
+
+def write_result(workdir: Path, result: Mapping[str, Any]) -> None:
+    """Write what a run reached into its folder's results.json."""
     text = json.dumps(result, indent=2)
     write_atomically(workdir / "results.json", f"{text}\n".encode())
-    return result
 
 
 def load(workdir: Path, which: str = "best") -> Trained:
@@ -133,78 +133,13 @@ def load(workdir: Path, which: str = "best") -> Trained:
     """
     recorded = log.read_config(workdir)["settings"]
     names = [field.name for field in fields(Settings)]
-    recorded = _DEFAULTS | recorded
+    recorded = start.DEFAULTS | recorded
     missing = sorted({*names, "class_names"} - set(recorded))
     if missing:
         raise ValueError(f"{workdir / 'config.json'}: settings lack {', '.join(missing)}")
     settings = Settings(**{name: recorded[name] for name in names})
     class_names = tuple(recorded["class_names"])
-    run = build(settings, num_classes=len(class_names))
-    template = jax.eval_shape(lambda: _fresh(settings, run))
+    run = build(settings, num_classes=len(class_names), pixels=recorded.get("pixels"))
+    template = jax.eval_shape(lambda: start.drawn_state(settings, run))
     state, _ = checkpoint.restore(workdir / "checkpoints" / which, template)
     return Trained(settings, run, state, class_names)
-
-
-def _saved(workdir: Path, which: str) -> bool:
-    return checkpoint.saved_step(workdir / "checkpoints" / which) is not None
-
-
-def _fresh(settings: Settings, run: Run) -> TrainState:
-    images = jnp.zeros((1, *run.input_shape), jnp.float32)
-    return init_state(run.model, run.tx, jax.random.key(settings.seed), images)
-
-
-def _started_from(
-    initial: Mapping[str, Any] | None, state: TrainState, settings: Settings, run: Run
-) -> TrainState:
-    """Return the state at step 0 with given weights instead of the drawn ones, in their dtypes."""
-    if initial is None:
-        raise ValueError(f"init={settings.init!r}: initial is None, expected the file's state_dict")
-    drawn = {"params": state.params, "batch_stats": state.batch_stats}
-    try:
-        loaded = weights.from_torch(initial, drawn)
-    except ValueError as error:
-        reason = _other_classes(initial, weights.to_torch(drawn), pretrained.head(settings.network))
-        raise ValueError(f"{settings.init}: {reason or error}") from error
-    loaded = jax.tree.map(lambda new, old: new.astype(old.dtype), loaded, drawn)
-    count = sum(leaf.size for leaf in jax.tree.leaves(loaded["params"]))
-    log.say(f"starts from {settings.init}: {len(initial)} arrays, {count:,} parameters")
-    return state_from(loaded, run.tx)
-
-
-def _other_classes(
-    found: Mapping[str, Any], wanted: Mapping[str, Any], class_axes: Mapping[str, int]
-) -> str | None:
-    """Say so where a state_dict fits but for the number of classes."""
-    if found.keys() != wanted.keys():
-        return None
-    other = [key for key, value in wanted.items() if np.shape(found[key]) != value.shape]
-    if not other or not class_axes.keys() >= set(other):
-        return None
-    key, axis = other[0], class_axes[other[0]]
-    classes = [np.shape(state_dict[key])[axis] for state_dict in (found, wanted)]
-    return f"the file has {classes[0]} classes, the data {classes[1]} ({', '.join(other)})"
-
-
-def _check_divided(settings: Settings, dataset: Dataset) -> None:
-    held = dataset.validation is not None
-    if held != (settings.validation > 0) or settings.examples not in (None, len(dataset.train)):
-        raise ValueError(
-            f"validation={settings.validation}, examples={settings.examples}: the data have "
-            f"{len(dataset.train)} training images and {'a' if held else 'no'} validation split; "
-            "expected what jaxcnn.recipes.load_data gives"
-        )
-
-
-def _check_same(before: dict[str, Any], now: dict[str, Any], workdir: Path) -> None:
-    before = _DEFAULTS | before
-    changed = [
-        f"{name}: {before.get(name)!r} -> {value!r}"
-        for name, value in now.items()
-        if before.get(name) != value and name not in _MAY_CHANGE
-    ]
-    if changed:
-        raise ValueError(
-            f"{workdir}: a resumed run keeps the settings it began with, but these differ:\n  "
-            + "\n  ".join(changed)
-        )

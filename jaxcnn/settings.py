@@ -52,10 +52,22 @@ class Settings:
     """Decides which examples are held out; apart from --seed, so that seeds can be compared."""
     stream: bool | None = None
     """Decode image files while training instead of once before; None decides by size."""
-    normalization: Literal["symmetric", "imagenet"] = "symmetric"
-    """What pixels are mapped to: [-1, 1], or ImageNet's mean 0 and deviation 1."""
+    normalization: Literal["symmetric", "imagenet", "dataset", "none"] = "symmetric"
+    """What pixels become: [-1, 1], mean 0 and deviation 1 (of ImageNet, of the data), [0, 1]."""
     init: str | None = None
-    """Weights to start from: a .safetensors, .npz or .pth file of PyTorch keys; None draws them."""
+    """Weights to start from: a .safetensors, .npz or .pth file of PyTorch keys, or a run folder."""
+    replace_head: int | None = None
+    """Draw the last layer anew for so many classes, and take the rest from --init."""
+    freeze: str = ""
+    """Parameters that are not trained: "all-but-head", or a pattern of how their paths start."""
+    unfreeze_at: int | None = None
+    """Train everything after so many epochs; None leaves frozen what is."""
+    freeze_norms: bool = False
+    """Batch norms that are frozen use and keep their running statistics."""
+    lr_head: float | None = None
+    """Initial learning rate of the last layer; None is that of all."""
+    cache_features: bool = False
+    """Compute what the last layer sees once, keep it, and train that layer on it alone."""
     validation: float = 0.0
     """Share of the training set held out to choose the best epoch by; 0 chooses on the test set."""
     examples: int | None = None
@@ -64,6 +76,30 @@ class Settings:
     """What ends every block of a resnet18-152: squeeze-excitation, CBAM, or nothing."""
     image_size: int | None = None
     """Images are resized to so many pixels a side; None is the network's documented size."""
+    stored_size: int | None = None
+    """Image files are read at so many pixels a side; evaluation takes their centre."""
+    skip_corrupt: bool = False
+    """Leave out image files that cannot be read, after listing them."""
+    augment: str = ""
+    """How training images are changed at random: "random_crop(padding=4), ..."; see --list."""
+    dropout: float | None = None
+    """Share of values dropped in front of the last layers; None is the network's own."""
+    dropout2d: float | None = None
+    """Share of channels dropped behind each pooling; None is the network's own."""
+    label_smoothing: float = 0.0
+    """Share of the labels that is spread evenly over all classes, in training."""
+    l1: float = 0.0
+    """Factor of the sum of the penalized parameters' magnitudes; documented as 0.001."""
+    l2: float = 0.0
+    """Factor of the sum of the penalized parameters' squares; documented as 0.001."""
+    penalized: str = r"kernel$"
+    """Regular expression of the parameters with these penalties."""
+    early_stopping: int | None = None
+    """Stop after so many epochs without improvement of the evaluation; None never."""
+    early_stopping_metric: Literal["accuracy", "loss"] = "accuracy"
+    """What has to improve."""
+    min_delta: float = 0.0
+    """How much it has to improve to count."""
 
     @classmethod
     def defaults(cls) -> dict[str, Any]:

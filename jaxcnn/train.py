@@ -20,6 +20,7 @@ from jaxcnn.losses import (
     main_logits,
     with_auxiliary,
 )
+from jaxcnn.parameters import map_by_path
 
 Batch = Mapping[str, jax.Array]
 Metrics = dict[str, jax.Array]
@@ -84,6 +85,8 @@ def make_train_step(
     *,
     preprocess: Callable[[jax.Array], jax.Array] | None = None,
     augment: Callable[[jax.Array, jax.Array], jax.Array] | None = None,
+    penalty: Callable[[Any], jax.Array] | None = None,
+    frozen: Callable[[str], bool] | None = None,
     auxiliary_weight: float = AUXILIARY_WEIGHT,
 ) -> Callable[[TrainState, Batch, jax.Array], tuple[TrainState, Metrics]]:
     """Build the jitted `(state, batch, key) -> (state, metrics)`; the state is donated.
@@ -92,27 +95,36 @@ def make_train_step(
         model: a network with `apply(variables, images, train=True, ...)` -> logits, or a tuple of
             logits, the main head's first.
         tx: the optimizer; a learning-rate schedule lives in it.
-        loss: (logits (B, K), labels (B,)) -> (B,); the step minimises its mean.
-        preprocess: stored images (uint8) -> what the network takes; None if they are that already.
-        augment: (key, preprocessed images) -> images of the same shape.
+        loss: (logits (B, K), labels (B,)) -> (B,); the step minimises its mean, and the penalty.
+        preprocess: images as stored (uint8) or augmented -> what the network takes; None if they
+            are that already.
+        augment: (key, stored images) -> images, from `jaxcnn.augment`.
+        penalty: params -> (), added to the mean loss; the metrics leave it out.
+        frozen: path of a parameter joined with dots -> whether its gradient is 0; the backward pass
+            leaves out what only they need. That they stay as they are is the optimizer's matter:
+            weight decay and momentum change parameters without a gradient too.
         auxiliary_weight: what each auxiliary head's loss counts for beside the main head's; no
             matter where there is one head only.
 
     Returns:
         The step. Its batch is {"images": (B, H, W, C), "labels": (B,) int}; its key is the run's,
         the same for all steps: the step folds it with `state.step`. Metrics stay on the device:
-        `loss` () the batch's mean of what is minimised, `correct` () int32 (the main head's) and
+        `loss` () the batch's mean without the penalty, `correct` () int32 (the main head's) and
         `count` () int32.
     """
 
     @partial(jax.jit, donate_argnums=0)
     def train_step(state: TrainState, batch: Batch, key: jax.Array) -> tuple[TrainState, Metrics]:
         augment_key, dropout_key = step_keys(key, state.step)
-        images = batch["images"] if preprocess is None else preprocess(batch["images"])
+        images = batch["images"]
         if augment is not None:
             images = augment(augment_key, images)
+        if preprocess is not None:
+            images = preprocess(images)
 
         def objective(params):
+            if frozen is not None:
+                params = _stopped(params, frozen)
             outputs, updated = model.apply(
                 {"params": params, "batch_stats": state.batch_stats},
                 images,
@@ -122,12 +134,12 @@ def make_train_step(
             )
             # A network without batch norm returns no such collection.
             batch_stats = updated.get("batch_stats", {})
-            losses = with_auxiliary(loss, outputs, batch["labels"], auxiliary_weight)
-            return jnp.mean(losses), (main_logits(outputs), batch_stats)
+            value = jnp.mean(with_auxiliary(loss, outputs, batch["labels"], auxiliary_weight))
+            total = value if penalty is None else value + penalty(params)
+            return total, (value, main_logits(outputs), batch_stats)
 
-        (value, (logits, batch_stats)), gradients = jax.value_and_grad(objective, has_aux=True)(
-            state.params
-        )
+        gradient = jax.grad(objective, has_aux=True)
+        gradients, (value, logits, batch_stats) = gradient(state.params)
         updates, opt_state = tx.update(gradients, state.opt_state, state.params)
         state = TrainState(
             step=state.step + 1,
@@ -170,6 +182,10 @@ def make_eval_step(
         }
 
     return eval_step
+
+
+def _stopped(params: Any, frozen: Callable[[str], bool]) -> Any:
+    return map_by_path(lambda path, w: jax.lax.stop_gradient(w) if frozen(path) else w, params)
 
 
 def _predictions(logits: jax.Array, dtype: jnp.dtype) -> jax.Array:

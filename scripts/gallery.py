@@ -30,7 +30,7 @@ def main(
     /,
     weights: Path | None = None,
     network: str | None = None,
-    normalization: Literal["imagenet", "symmetric"] | None = None,
+    normalization: Literal["imagenet", "symmetric", "none"] | None = None,
     out: Path = Path("gallery"),
     seed: int = 0,
 ) -> None:

@@ -2,13 +2,18 @@
 
     python scripts/predict.py RUN IMAGE...
     python scripts/predict.py WEIGHTS IMAGE...
+    python scripts/predict.py RUN FOLDER --recursive --skip-corrupt --csv predictions.csv
 
 WEIGHTS is a .pth, .pt, .safetensors or .npz file under PyTorch's keys, as torchvision's; a folder
 in place of an image stands for all images in it. Prints for every image the most probable classes
-with their probabilities.
+with their probabilities; --csv writes the same as a table, whole or not at all.
 """
 
-from collections.abc import Callable
+import csv
+import io
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 
@@ -20,8 +25,9 @@ import tyro
 from _cli import run
 
 from jaxcnn import imagenet, models, runs
-from jaxcnn.data import read_image
-from jaxcnn.data.folder import SUFFIXES as IMAGES
+from jaxcnn.data import DataError, read_image
+from jaxcnn.data.folder import image_parts, walk
+from jaxcnn.files import write_atomically
 
 
 class Classifier(NamedTuple):
@@ -42,8 +48,11 @@ def main(
     checkpoint: Literal["best", "latest"] | None = None,
     network: str | None = None,
     classes: Path | None = None,
-    normalization: Literal["imagenet", "symmetric"] | None = None,
+    normalization: Literal["imagenet", "symmetric", "none"] | None = None,
     crop: float | None = None,
+    csv_file: Annotated[Path | None, tyro.conf.arg(name="csv")] = None,
+    recursive: bool = False,
+    skip_corrupt: bool = False,
 ) -> None:
     """Name what is on images.
 
@@ -62,6 +71,11 @@ def main(
             weights (its transform_input).
         crop: share of the shorter side that is looked at, of a weights file; by default 0.875 for
             torchvision's networks, 1 for the others.
+        csv_file: file to write: a line for each image with its path, then the most probable class
+            and its probability, the second one, ...
+        recursive: look for images in the folders of a folder too.
+        skip_corrupt: leave out damaged images and name them on standard error, instead of ending
+            with an error at the first.
     """
     if not images:
         raise ValueError("name at least one image file")
@@ -70,6 +84,8 @@ def main(
     for option, value in {"--top": top, "--batch-size": batch_size}.items():
         if value < 1:
             raise ValueError(f"{option} must be at least 1, got {value}")
+    if csv_file is not None and csv_file.is_dir():
+        raise ValueError(f"--csv {csv_file} is a folder, expected a file to write")
     of_weights = {
         "network": network,
         "classes": classes,
@@ -81,22 +97,32 @@ def main(
         kind = "run folder" if is_run else "weights file"
         raise ValueError(f"{source} is a {kind}, which takes no {given}")
     classifier = of_run(source, checkpoint or "best") if is_run else of_file(source, **of_weights)
-    paths = list_images(images)
-    for start in range(0, len(paths), batch_size):
-        batch = paths[start : start + batch_size]
+    paths = list_images(images, recursive=recursive)
+    decoded = read_images(paths, classifier, skip_corrupt=skip_corrupt)
+    top = min(top, len(classifier.class_names))
+    rows = []
+    while batch := list(islice(decoded, batch_size)):
         # Filled up to one size, so that the network is compiled once.
         pixels = np.zeros((min(batch_size, len(paths)), *classifier.image_shape), np.uint8)
-        for i, path in enumerate(batch):
-            pixels[i] = read_image(path, classifier.image_shape, crop=classifier.crop)
+        pixels[: len(batch)] = [image for _, image in batch]
         probabilities = jax.device_get(classifier.predict(pixels))[: len(batch)]
-        for path, row in zip(batch, probabilities, strict=True):
+        for (path, _), row in zip(batch, probabilities, strict=True):
             best = np.argsort(-row, kind="stable")[:top]
-            named = ", ".join(f"{classifier.class_names[k]} {100 * row[k]:.1f} %" for k in best)
-            print(f"{path}: {named}")
+            named = [(classifier.class_names[k], row[k]) for k in best]
+            print(f"{path}: {', '.join(f'{name} {100 * p:.1f} %' for name, p in named)}")
+            rows.append([str(path), *(cell for name, p in named for cell in (name, str(p)))])
+    if not rows:
+        raise ValueError(f"none of the {len(paths)} images can be read")
+    if csv_file is not None:
+        write_csv(csv_file, rows, top)
 
 
-def list_images(paths: tuple[Path, ...]) -> list[Path]:
-    """Return the images at the paths, of a folder all in it, sorted by name.
+def list_images(paths: Sequence[Path], *, recursive: bool = False) -> list[Path]:
+    """Return the images at the paths, of a folder all in it, sorted by name, without hidden ones.
+
+    Args:
+        paths: files and folders.
+        recursive: take the images in folders of a folder too.
 
     Raises:
         FileNotFoundError: no such path.
@@ -105,15 +131,42 @@ def list_images(paths: tuple[Path, ...]) -> list[Path]:
     found = []
     for path in paths:
         if path.is_dir():
-            inside = sorted(file for file in path.iterdir() if file.name.lower().endswith(IMAGES))
-            if not inside:
-                raise ValueError(f"{path}: no images in it (files named {', '.join(IMAGES)})")
-            found += inside
+            inside = walk(path)[0] if recursive else [f.name for f in path.iterdir() if f.is_file()]
+            found += [path.joinpath(*parts) for parts in image_parts(str(path), inside)]
         elif path.exists():
             found.append(path)
         else:
             raise FileNotFoundError(f"{path}: no such file")
     return found
+
+
+def read_images(
+    paths: Sequence[Path], classifier: Classifier, *, skip_corrupt: bool
+) -> Iterator[tuple[Path, np.ndarray]]:
+    """Yield the paths with their images as the classifier wants them, (H, W, C) uint8.
+
+    Raises:
+        DataError: a damaged image, unless these are left out and named on standard error.
+    """
+    for path in paths:
+        try:
+            yield path, read_image(path, classifier.image_shape, crop=classifier.crop)
+        except DataError as error:
+            if not skip_corrupt:
+                raise
+            print(f"left out: {error}", file=sys.stderr)
+
+
+def write_csv(path: Path, rows: Sequence[Sequence[str]], top: int) -> None:
+    """Write image, class and probability, class_2, probability_2, ... `class_top` as RFC 4180.
+
+    In UTF-8, with a heading, lines ended by CR LF; the file is whole or not there.
+    """
+    ranks = ["", *(f"_{rank}" for rank in range(2, top + 1))]
+    heading = ["image", *(f"{name}{rank}" for rank in ranks for name in ("class", "probability"))]
+    text = io.StringIO(newline="")
+    csv.writer(text).writerows([heading, *rows])
+    write_atomically(path, text.getvalue().encode())
 
 
 def of_run(workdir: Path, checkpoint: str) -> Classifier:

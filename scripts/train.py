@@ -22,7 +22,7 @@ import numpy as np
 import tyro
 from _cli import run
 
-from jaxcnn import data, log, models, optim, plot, results, runs, schedules
+from jaxcnn import augment, data, log, models, optim, plot, results, runs, schedules, seeds, weights
 from jaxcnn.optimization import for_its_optimizer
 from jaxcnn.recipes import RECIPES, Settings, load_data
 
@@ -38,6 +38,8 @@ class Options:
     """Continue the run folder's run; --epochs may be raised, other settings must stay."""
     seeds: int = 1
     """Train so many runs, with seeds SEED, SEED + 1, ..., into WORKDIR/seed-N."""
+    together: bool = False
+    """Train the seeds in one program, step by step side by side."""
     log_every: int = 50
     """Steps between two rows of metrics."""
     checkpoint_every: int = 1000
@@ -60,6 +62,7 @@ def show_list() -> None:
         "data": data.sources(),
         "optimizers": {name: _options(made) for name, made in optim.OPTIMIZERS.items()},
         "schedules": {name: _options(made) for name, made in schedules.SCHEDULES.items()},
+        "augmentations": augment.describe(),
     }.items():
         print(f"{title}:")
         width = max(map(len, entries))
@@ -99,39 +102,81 @@ def main() -> None:
     )
     if not plot.available():
         log.say("no pictures: Matplotlib is missing; install jaxcnn[plot]")
-    accuracies = []
-    for seed in range(settings.seed, settings.seed + options.seeds):
-        folder = workdir if options.seeds == 1 else workdir / f"seed-{seed}"
-        accuracies.append(_train_one(replace(settings, seed=seed), dataset, folder, options))
+    numbers = range(settings.seed, settings.seed + options.seeds)
+    if options.together:
+        accuracies = _train_together(numbers, dataset, workdir, options)
+    else:
+        accuracies = {}
+        for seed in numbers:
+            folder = workdir if options.seeds == 1 else workdir / f"seed-{seed}"
+            accuracies[seed] = _train_one(replace(settings, seed=seed), dataset, folder, options)
     if options.seeds > 1:
+        summary = results.over_seeds(accuracies, workdir)
         chosen = "best test" if dataset.validation is None else "test"
         log.say(
-            f"{chosen} accuracy over {options.seeds} seeds: {100 * np.mean(accuracies):.2f} % "
-            f"+- {100 * np.std(accuracies, ddof=1):.2f} (mean and standard deviation)"
+            f"{chosen} accuracy over {options.seeds} seeds: {100 * summary['mean']:.2f} % "
+            f"+- {100 * summary['deviation']:.2f} (mean and standard deviation)"
         )
 
 
 def _train_one(settings: Settings, dataset: data.Dataset, folder: Path, options: Options) -> float:
     """Train one run; return the test accuracy of its best checkpoint."""
-    evaluation = {"eval_batch_size": options.eval_batch_size, "workers": options.workers}
     # With several seeds some may not have been started when the command was interrupted.
     resume = options.resume and (options.seeds == 1 or (folder / "config.json").exists())
-    from_file = settings.init is not None and not resume
     result = runs.train(
         settings,
         dataset,
         folder,
-        initial=_weights.read_state_dict(Path(settings.init)) if from_file else None,
+        initial=_initial(settings, resume),
         resume=resume,
-        **evaluation,
-        log_every=options.log_every,
-        checkpoint_every=options.checkpoint_every,
+        workers=options.workers,
+        **_numbers(options),
     )
+    return _finish(result, settings, dataset, folder, options)
+
+
+def _train_together(
+    numbers: range, dataset: data.Dataset, workdir: Path, options: Options
+) -> dict[int, float]:
+    """Train the seeds' runs in one program; return what `_train_one` does, by seed."""
+    found = seeds.train_together(
+        options.settings,
+        numbers,
+        dataset,
+        workdir,
+        initial=_initial(options.settings, options.resume),
+        resume=options.resume,
+        **_numbers(options),
+    )
+    return {
+        seed: _finish(
+            result, replace(options.settings, seed=seed), dataset, workdir / f"seed-{seed}", options
+        )
+        for seed, result in found.items()
+    }
+
+
+def _numbers(options: Options) -> dict:
+    names = ("eval_batch_size", "log_every", "checkpoint_every", "cache_dir")
+    return {name: getattr(options, name) for name in names}
+
+
+def _finish(
+    result: dict, settings: Settings, dataset: data.Dataset, folder: Path, options: Options
+) -> float:
+    """Picture a run that has been trained; return the test accuracy of its best checkpoint."""
     if result["interrupted"]:
         log.say(f"stopped at step {result['step']}, saved in {folder}; continue with --resume")
         raise KeyboardInterrupt
     best = runs.load(folder)
-    tested = results.picture(folder, best, dataset, folder, **evaluation)["accuracy"]
+    tested = results.picture(
+        folder,
+        best,
+        dataset,
+        folder,
+        eval_batch_size=options.eval_batch_size,
+        workers=options.workers,
+    )["accuracy"]
     results.export(folder, best)
     if result["split"] == "test":
         tested, once = result["best_accuracy"], ""
@@ -144,6 +189,17 @@ def _train_one(settings: Settings, dataset: data.Dataset, folder: Path, options:
         f"{result['seconds']:.0f} s; results and pictures in {folder}"
     )
     return tested
+
+
+def _initial(settings: Settings, resume: bool) -> dict[str, np.ndarray] | None:
+    """Read the weights to start from: a file's, or those of a run's best checkpoint."""
+    if settings.init is None or resume:
+        return None
+    path = Path(settings.init)
+    if not path.is_dir():
+        return _weights.read_state_dict(path)
+    state = runs.load(path).state
+    return weights.to_torch({"params": state.params, "batch_stats": state.batch_stats})
 
 
 def _training_images(settings: Settings, dataset: data.Dataset) -> str:

@@ -8,7 +8,7 @@ import pytest
 from data_trees import SHAPE, WANT, contents, pack, write_image
 
 from jaxcnn import data
-from jaxcnn.data import cache, encoded, preprocess
+from jaxcnn.data import cache, decode, encoded
 from jaxcnn.files import cache_root
 
 
@@ -16,13 +16,13 @@ from jaxcnn.files import cache_root
 def decodes(monkeypatch) -> list[str]:
     """Return a list that grows by every decoded image's name."""
     seen: list[str] = []
-    real = preprocess.read_image
+    real = decode.read_image
 
     def spy(source, image_shape, *, name=None):
         seen.append(name)
         return real(source, image_shape, name=name)
 
-    monkeypatch.setattr(preprocess, "read_image", spy)
+    monkeypatch.setattr(decode, "read_image", spy)
     return seen
 
 

@@ -55,6 +55,20 @@ def test_images_are_fitted_and_recoloured(tmp_path):
     assert np.abs(loaded.train.images.astype(int) - 90).max() <= 1
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_images_kept_larger_than_the_network_s(tree, tmp_path, stream):
+    """What is augmented or centre-cropped in the step is loaded at a size of its own."""
+    options = {"cache_dir": tmp_path / "cache", "stream": stream}
+    loaded = data.load(f"folder:{tree}", (12, 10, 3), **options)
+    preprocess = data.make_preprocess(SHAPE, normalization="none", center_crop=True)
+    for split, want in zip((loaded.train, loaded.test), WANT, strict=True):
+        (batch,) = data.eval_batches(split, 6)
+        assert batch["images"].shape == (6, 12, 10, 3)
+        out = np.asarray(preprocess(batch["images"]))
+        assert out.shape == (6, *SHAPE)
+        np.testing.assert_allclose(out[:, 0, 0, 0] * 255, [gray for gray, _ in want], rtol=1e-6)
+
+
 def test_real_photographs(data_root, tmp_path):
     path = data_root / "cats-dogs-160.tar"
     loaded = data.load(f"folder:{path}", (64, 48, 3), cache_dir=tmp_path)

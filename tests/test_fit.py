@@ -14,8 +14,9 @@ from small import SmallNet, small_dataset
 
 from jaxcnn import checkpoint, log, optim, schedules
 from jaxcnn.data import standardize
-from jaxcnn.evaluate import confusion, evaluate, worst_mistakes
+from jaxcnn.evaluate import evaluate
 from jaxcnn.fit import fit
+from jaxcnn.metrics import confusion
 from jaxcnn.train import init_state, make_eval_step, make_train_step
 
 EPOCHS, BATCH = 3, 8  # 50 examples: 7 steps an epoch, the last with 2
@@ -209,16 +210,6 @@ def test_evaluation_covers_every_example_once():
     matrix = confusion(by_five["labels"], by_five["predictions"], 3)
     assert matrix.sum() == 17 and np.trace(matrix) / 17 == by_five["accuracy"]
     assert matrix[2, 1] == np.sum((test.labels == 2) & (by_five["predictions"] == 1))
-
-
-def test_worst_mistakes_come_worst_first():
-    result = {
-        "labels": np.array([0, 1, 1, 0]),
-        "predictions": np.array([1, 1, 0, 1]),
-        "probabilities": np.array([[0.2, 0.8], [0.1, 0.9], [0.99, 0.01], [0.4, 0.6]]),
-    }
-    assert worst_mistakes(result, 2).tolist() == [2, 0]
-    assert worst_mistakes(result, 9).tolist() == [2, 0, 3]
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from jaxcnn import optim, schedules
+from jaxcnn.assembly import build
 from jaxcnn.optimization import for_its_optimizer
-from jaxcnn.recipes import Settings, build
+from jaxcnn.settings import Settings
 
 
 def settings_of_digits(**changes):

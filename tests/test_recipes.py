@@ -8,9 +8,10 @@ from PIL import Image
 from small import small_dataset
 
 from jaxcnn import data, models
+from jaxcnn.assembly import build
 from jaxcnn.data import Arrays, DataError, Dataset, Files
 from jaxcnn.data.dataset import divide, draw, hold_out
-from jaxcnn.recipes import RECIPES, Settings, build, load_data
+from jaxcnn.recipes import RECIPES, Settings, load_data
 from jaxcnn.train import init_state
 
 # spec: the documented networks, and digits-cnn for want of a download.
@@ -23,9 +24,17 @@ PARAMETERS = {
     "cifar10-googlenet": 5_955_452,
     "cifar10-resnet": 11_180_682,
     "cifar10-densenet": 9_855_306,
+    "digits-overfit": 397_510,
+    "cifar10-overfit": 576_778,
+    "cats-dogs": 11_181_642,
     "mnist-resnet18-keras": 11_178_378,
 }
-STORED = {"digits": (8, 8, 1), "mnist": (28, 28, 1), "cifar10": (32, 32, 3)}
+STORED = {
+    "digits": (8, 8, 1),
+    "mnist": (28, 28, 1),
+    "cifar10": (32, 32, 3),
+    "cats_vs_dogs": (256, 256, 3),
+}
 
 
 def test_every_recipe_is_known_here():
@@ -37,7 +46,8 @@ def test_a_recipe_builds_its_network_and_steps(name):
     text, settings = RECIPES[name]
     assert settings.network in models.names() and text.startswith(f"{settings.network} on ")
     assert settings.data in data.sources()
-    assert settings.init is None and settings.examples is None
+    assert settings.init is None
+    assert (settings.examples is None) == ("overfit" not in name)
     run = build(settings, num_classes=10, steps_per_epoch=3)
 
     def fresh():

@@ -1,5 +1,6 @@
 """The scripts as a user calls them: whole processes, their output and their exit status."""
 
+import csv
 import json
 import shutil
 import signal
@@ -30,6 +31,7 @@ def test_train_leaves_a_whole_run_folder(trained):
     workdir, out = trained
     assert {path.name for path in workdir.iterdir()} == {
         "best.safetensors",
+        "calibration.png",
         "checkpoints",
         "config.json",
         "confusion.png",
@@ -43,29 +45,54 @@ def test_train_leaves_a_whole_run_folder(trained):
     assert results["best_accuracy"] > 0.9
     assert f"{100 * results['best_accuracy']:.2f} %" in out
     assert log.read_config(workdir)["settings"]["epochs"] == 3
-    for name in ("confusion", "curves", "mistakes"):
+    for name in ("calibration", "confusion", "curves", "mistakes"):
         with Image.open(workdir / f"{name}.png") as picture:
             assert min(picture.size) > 300
 
 
-def test_evaluate_agrees_with_training(trained):
+def test_evaluate_agrees_with_training(trained, tmp_path):
     workdir, _ = trained
-    out = call("evaluate", workdir)
+    out = call("evaluate", workdir, "--out", tmp_path, "--top", 3, "--bins", 4)
     best = json.loads((workdir / "results.json").read_text())["best_accuracy"]
-    assert f"accuracy {100 * best:.2f} %" in out
-    assert json.loads((workdir / "evaluation.json").read_text())["accuracy"] == best
+    found = json.loads((tmp_path / "evaluation.json").read_text())
+    assert found["accuracy"] == best and len(found["calibration"]["bins"]) == 4
+    lines = out.splitlines()
+    assert lines[0].split() == ["class", "images", "precision", "recall", "F1"]
+    for line, (name, measures) in zip(lines[2:12], found["classes"].items(), strict=True):
+        support, *shares = measures.values()
+        assert line.replace(" %", "").split() == [name, str(support), *map(percent, shares)]
+    shares = [found[f"macro_{name}"] for name in ("precision", "recall", "f1")]
+    assert lines[13].replace(" %", "").split() == ["all,", "mean", "359", *map(percent, shares)]
+    assert (
+        f"359 test images, loss {found['loss']:.4f}, accuracy {percent(best)} %, "
+        f"top-3 accuracy {percent(found['top_k']['3'])} %, "
+        f"ECE {percent(found['calibration']['ece'])} %; written to {tmp_path}"
+    ) in lines[14]
+
+
+def percent(share):
+    return f"{100 * share:.2f}"
 
 
 def test_predict_names_digits(trained, tmp_path):
     digits = load_digits()
-    paths = []
+    folder = tmp_path / "digits"
     for i in range(20):
-        paths.append(tmp_path / f"{i}.png")
-        Image.fromarray(np.round(digits.images[i] * 255 / 16).astype(np.uint8)).save(paths[-1])
-    lines = call("predict", trained[0], *paths, "--top", 2, "--batch-size", 8).splitlines()
+        path = folder / f"{i // 10}/{i % 10}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.round(digits.images[i] * 255 / 16).astype(np.uint8)).save(path)
+    (folder / "broken.png").write_bytes(b"")
+    options = ["--top", 2, "--batch-size", 8, "--recursive", "--skip-corrupt"]
+    out = call("predict", trained[0], folder, *options, "--csv", tmp_path / "digits.csv")
+    *lines, left_out = out.splitlines()
     named = [line.split(": ")[1].split(" ")[0] for line in lines]
     assert len(lines) == 20 and lines[0].count("%") == 2
     assert np.mean([int(n) == t for n, t in zip(named, digits.target[:20], strict=True)]) > 0.8
+    assert left_out.startswith(f"left out: {folder / 'broken.png'}: not an image")
+    with (tmp_path / "digits.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["class"] for row in rows] == named
+    assert rows[19]["image"] == str(folder / "1/9.png") and float(rows[0]["probability"]) > 0.5
 
 
 def test_ctrl_c_then_resume(tmp_path, trained):
@@ -124,6 +151,7 @@ def test_list_names_everything():
         ("train", ["digits-rnn"], "digits-cnn"),
         ("train", ["digits-cnn", "--normalization", "max"], "invalid choice 'max'"),
         ("evaluate", ["nowhere"], "nowhere/config.json: no such file"),
+        ("evaluate", ["nowhere", "--bins", "0"], "--bins must be at least 1, got 0"),
         ("predict", ["nowhere", PICTURE], "nowhere/config.json: no such file"),
         ("plot", ["nowhere", "--out", "a.png"], "nowhere"),
     ],
@@ -169,11 +197,13 @@ def test_a_diverging_run_says_so(tmp_path):
     call("train", "digits-cnn", "--epochs", 1, "--workdir", workdir)
 
 
-def test_corrupt_images_are_named(trained, tmp_path):
+def test_wrong_options_of_a_run_are_named(trained, tmp_path):
     path = tmp_path / "broken.png"
     path.write_bytes(b"\x89PNG not really")
     assert "broken.png" in call("predict", trained[0], path, status=2)
-    assert "missing.png" in call("predict", trained[0], tmp_path / "missing.png", status=2)
+    out = call("evaluate", trained[0], "--top", 11, "--out", tmp_path / "new", status=2)
+    assert out == "error: --top must be at least 1 and at most 10, the classes, got 11\n"
+    assert not (tmp_path / "new").exists()
 
 
 def test_a_best_checkpoint_alone_is_not_mixed_into_another_run(trained, tmp_path):

@@ -9,20 +9,26 @@ from jaxcnn.data.batches import (
 )
 from jaxcnn.data.catalog import load, sources
 from jaxcnn.data.dataset import Arrays, DataError, Dataset, Files
+from jaxcnn.data.decode import read_image
 from jaxcnn.data.preprocess import (
     NORMALIZATIONS,
+    Normalization,
     make_preprocess,
-    read_image,
     standardize,
     unstandardize,
 )
+from jaxcnn.data.split import split_folder
+from jaxcnn.data.statistics import cached_statistics, channel_statistics
 
 __all__ = [
     "NORMALIZATIONS",
+    "Normalization",
     "Arrays",
     "DataError",
     "Dataset",
     "Files",
+    "cached_statistics",
+    "channel_statistics",
     "epoch_order",
     "eval_batches",
     "load",
@@ -30,6 +36,7 @@ __all__ = [
     "num_batches",
     "read_image",
     "sources",
+    "split_folder",
     "standardize",
     "to_device",
     "train_batches",

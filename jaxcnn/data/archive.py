@@ -23,6 +23,7 @@ _DAMAGE = (
     tarfile.TarError, zipfile.BadZipFile, lzma.LZMAError, zlib.error, EOFError, OSError,
     RuntimeError, NotImplementedError,  # zip: encrypted, unknown compression
 )  # fmt: skip
+_MEMBER_DAMAGE = (zipfile.BadZipFile, lzma.LZMAError, zlib.error, EOFError)  # of one file in a zip
 
 
 class Member(NamedTuple):
@@ -47,8 +48,11 @@ def list_members(path: Path) -> tuple[dict[str, Member], set[str]]:
 
 def read_members(
     path: Path, members: dict[str, Member], names: Iterable[str]
-) -> Iterator[tuple[str, bytes]]:
+) -> Iterator[tuple[str, bytes | DataError]]:
     """Yield (name, bytes) of the files `names`, in the archive's order, in one pass over it.
+
+    In place of the bytes comes the error where one file of a zip is damaged, which has checksums
+    of each; behind damage in a packed tar nothing can be read.
 
     Raises:
         DataError: a damaged or truncated archive.
@@ -58,7 +62,7 @@ def read_members(
         if path.suffix == ".zip":
             with zipfile.ZipFile(path) as archive:
                 for name in wanted:
-                    yield name, archive.read(members[name].stored)
+                    yield name, _read_zipped(archive, name, members[name])
             return
         with _open_stream(path) as stream:
             for name in wanted:
@@ -69,6 +73,13 @@ def read_members(
                 yield name, data
     except _DAMAGE as error:
         raise _damaged(path, error) from error
+
+
+def _read_zipped(archive: zipfile.ZipFile, name: str, member: Member) -> bytes | DataError:
+    try:
+        return archive.read(member.stored)
+    except _MEMBER_DAMAGE as error:
+        return DataError(f"{name}: damaged in the archive ({error or type(error).__name__})")
 
 
 def _list_tar(path: Path) -> tuple[dict[str, Member], set[str]]:

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxcnn.data.dataset import Arrays, DataError, Files
-from jaxcnn.data.preprocess import read_image
+from jaxcnn.data.decode import read_image
 
 Batch = dict[str, Any]
 Batches = Generator[Batch, None, None]  # to be closed where it is left early

@@ -1,4 +1,4 @@
-"""Decoded images kept on disk, so that a folder is decoded once.
+"""Decoded images, and what was learnt from them, kept on disk: a folder is decoded once.
 
 A cache is a file (or, for streaming, a directory of files) in `cache_root`. It holds a fingerprint
 of what it was made from and is rebuilt when that changes or when it cannot be read. It is written
@@ -16,12 +16,13 @@ import zipfile
 import zlib
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from jaxcnn.files import atomic_file
+from jaxcnn.files import atomic_file, write_atomically
 
-_VERSION = 1  # of the files' layout and of how images are decoded
+_VERSION = 2  # of the files' layout and of how images are decoded
 _UNREADABLE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)
 
 
@@ -31,9 +32,9 @@ def cache_path(root: Path, source: Path, variant: str) -> Path:
     return root / f"{re.sub(r'[^A-Za-z0-9._-]', '_', source.name)}-{digest}-{variant}"
 
 
-def fingerprint(files: Iterable[tuple[str, os.stat_result]]) -> str:
-    """Digest the names, sizes and modification times of a source's files."""
-    digest = hashlib.sha256(f"version {_VERSION}\n".encode())
+def fingerprint(files: Iterable[tuple[str, os.stat_result]], how: str = "") -> str:
+    """Digest the names, sizes and modification times of files, and `how` they are decoded."""
+    digest = hashlib.sha256(f"version {_VERSION}{how}\n".encode())
     for name, stat in files:
         digest.update(f"{name}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
     return digest.hexdigest()
@@ -53,26 +54,56 @@ def read_arrays(path: Path, key: str) -> dict[str, np.ndarray] | None:
         return None
 
 
-def write_arrays(path: Path, key: str, arrays: dict[str, np.ndarray]) -> None:
-    """Write arrays to `path`, whole or not at all; where that fails, warn and go on without."""
+def write_arrays(
+    path: Path,
+    key: str,
+    arrays: dict[str, np.ndarray],
+    *,
+    what: tuple[str, str] = ("decoded images", "decoded"),
+) -> None:
+    """Write arrays to `path`, whole or not at all; where that fails, warn and go on without.
+
+    `what` they are and how they are made is for the warning.
+    """
     try:
         with atomic_file(path) as file:
             np.savez(file, fingerprint=np.array(key), **arrays)  # pyright: ignore[reportArgumentType]
     except OSError as error:
-        warnings.warn(
-            f"cannot keep decoded images in {path} ({error}); they are decoded again next time. "
-            "Choose another place with cache_dir or XDG_CACHE_HOME",
-            stacklevel=2,
-        )
+        _warn(path, *what, error)
+
+
+def read_json(path: Path, key: str) -> Any:
+    """Return the content kept in `path`; None where there is none, of another `key` or damaged."""
+    try:
+        stored = json.loads(path.read_bytes())
+        return stored["content"] if stored["fingerprint"] == key else None
+    except (*_UNREADABLE, TypeError):
+        return None
+
+
+def write_json(path: Path, key: str, content: Any) -> None:
+    """Write `content` to `path`, whole or not at all; where that fails, warn and go on without."""
+    try:
+        write_atomically(path, _as_json(key, content))
+    except OSError as error:
+        _warn(path, "results", "computed", error)
+
+
+def _as_json(key: str, content: Any) -> bytes:
+    return json.dumps({"fingerprint": key, "content": content}).encode()
+
+
+def _warn(path: Path, what: str, made: str, error: OSError) -> None:
+    warnings.warn(
+        f"cannot keep {what} in {path} ({error}); they are {made} again next time. "
+        "Choose another place with cache_dir or XDG_CACHE_HOME",
+        stacklevel=3,
+    )
 
 
 def read_directory(path: Path, key: str) -> dict | None:
     """Return the index of an unpacked source; None where there is none or of another `key`."""
-    try:
-        index = json.loads((path / "index.json").read_text())
-        return index["content"] if index["fingerprint"] == key else None
-    except _UNREADABLE:
-        return None
+    return read_json(path / "index.json", key)
 
 
 def write_directory(
@@ -88,8 +119,7 @@ def write_directory(
     try:
         for name, data in files:
             (temporary / name).write_bytes(data)
-        index = {"fingerprint": key, "content": content}
-        (temporary / "index.json").write_text(json.dumps(index))
+        (temporary / "index.json").write_bytes(_as_json(key, content))
         shutil.rmtree(path, ignore_errors=True)
         os.replace(temporary, path)
     except BaseException:

@@ -32,10 +32,12 @@ def load(
     cache_dir: Path | None = None,
     stream: bool | None = None,
     tfds_dir: Path | None = None,
+    skip_corrupt: bool = False,
 ) -> Dataset:
     """Load a source by name (see `sources`). Nothing is downloaded.
 
-    `image_shape` is the network's (H, W, C). Images come with C channels (gray repeated to RGB, RGB
+    `image_shape` is (H, W, C), the network's or, where images are augmented or centre-cropped in
+    the step, a larger one to keep them at. Images come with C channels (gray repeated to RGB, RGB
     to gray by the ITU-R 601 luma) as uint8, at the source's own size where it has one
     (`make_preprocess` resizes them in the step); folders and cats_vs_dogs come at H, W.
 
@@ -43,7 +45,9 @@ def load(
     out. Decoded images are kept in `cache_dir` (default $XDG_CACHE_HOME/jaxcnn, ~/.cache/jaxcnn).
     `stream` True gives `Files` for folders and TFDS sets, False `Arrays`, None `Files` where the
     decoded images would take more than 2 GiB. `tfds_dir` is TFDS's data directory (default
-    $TFDS_DATA_DIR, ~/tensorflow_datasets).
+    $TFDS_DATA_DIR, ~/tensorflow_datasets). `skip_corrupt` leaves image files out that cannot be
+    decoded, and lists them on standard error; otherwise they are an error that lists them (of
+    `Files`, which are decoded later, an error when met).
 
     Raises:
         DataError: an unknown source, an argument out of range, damaged or inconsistent data.
@@ -60,6 +64,8 @@ def load(
         raise DataError(f"holdout={holdout}: expected a fraction between 0 and 1")
     if stream and kind in ("digits", "idx", "cifar"):
         raise DataError(f"stream=True: {kind} is small and is held in memory; leave stream out")
+    if skip_corrupt and kind in ("digits", "idx", "cifar"):
+        raise DataError(f"skip_corrupt=True: {kind} has no image files; leave skip_corrupt out")
     path = Path(place).expanduser()
     if kind == "digits":
         loaded = load_digits(shape[2], seed=seed, holdout=holdout)
@@ -73,6 +79,12 @@ def load(
         else:
             encoded, shape = tfds_sets.open_tfds(kind, shape, tfds_dir)
         loaded = load_encoded(
-            encoded, shape, seed=seed, holdout=holdout, cache_dir=cache_dir, stream=stream
+            encoded,
+            shape,
+            seed=seed,
+            holdout=holdout,
+            cache_dir=cache_dir,
+            stream=stream,
+            skip_corrupt=skip_corrupt,
         )
     return Dataset(source, *loaded)

@@ -24,7 +24,8 @@ class DataError(ValueError):
 class Arrays:
     """A split held in memory, on the host or (after `jaxcnn.data.to_device`) on the device.
 
-    images: (N, H, W, C) uint8, at the source's own size; labels: (N,) int32.
+    images: (N, H, W, C) uint8, at the source's own size, or features (N, ...), floating, that were
+    computed from them; labels: (N,) int32.
     """
 
     images: np.ndarray | jax.Array
@@ -84,28 +85,66 @@ def hold_out(
     holdout: float,
     purpose: str = "test",
 ) -> tuple[Any, Any]:
-    """Divide a split: `holdout` of each class is held out for testing, or for `purpose`.
+    """Divide a split as `held_out` says; both sides keep the source's order."""
+    labels = np.asarray(split.labels)
+    held = held_out(source, labels, class_names, seed=seed, holdout=holdout, purpose=purpose)
+    return take(split, np.flatnonzero(~held)), take(split, np.flatnonzero(held))
 
-    The division is a pure function of the labels, `seed` and `holdout` (a fraction in (0, 1)); at
-    least one image of each class goes to either side. Both sides keep the source's order.
+
+def held_out(
+    source: str,
+    labels: np.ndarray,
+    class_names: Sequence[str],
+    *,
+    seed: int,
+    holdout: float,
+    purpose: str = "test",
+) -> np.ndarray:
+    """Draw what is held out for testing, or for `purpose`: (N,) bool for labels (N,).
+
+    `holdout` is a fraction in (0, 1) of each class or, an int, how many in all, in the classes'
+    proportions. The draw is a pure function of the labels, `seed` and `holdout`; at least one image
+    of each class goes to either side.
 
     Raises:
-        DataError: a class has fewer than two images, so it cannot be on both sides.
+        DataError: `holdout` out of range, or a class of fewer than two images, so that it cannot
+            be on both sides.
     """
-    if not 0 < holdout < 1:
-        raise DataError(f"holdout={holdout}: expected a fraction between 0 and 1")
-    labels = np.asarray(split.labels)
-    held = np.zeros(len(labels), dtype=bool)
-    for label, name in enumerate(class_names):
-        members = np.flatnonzero(labels == label)
-        if len(members) < 2:
+    members = [np.flatnonzero(labels == label) for label in range(len(class_names))]
+    sizes = np.array([len(rows) for rows in members])
+    most = len(labels) - len(class_names)
+    if isinstance(holdout, int):
+        if not len(class_names) <= holdout <= most:
             raise DataError(
-                f"{source}: class {name!r} has {len(members)} image(s); dividing it into train and "
+                f"holdout={holdout}: expected {len(class_names)} (one of each class) to {most} of "
+                f"the {len(labels)} images of {source}, or a fraction between 0 and 1"
+            )
+    elif not 0 < holdout < 1:
+        raise DataError(f"holdout={holdout}: expected a fraction between 0 and 1")
+    for name, size in zip(class_names, sizes, strict=True):
+        if size < 2:
+            raise DataError(
+                f"{source}: class {name!r} has {size} image(s); dividing it into train and "
                 f"{purpose} takes 2 or more"
             )
-        count = min(max(round(holdout * len(members)), 1), len(members) - 1)
-        held[np.random.default_rng([seed, label]).permutation(members)[:count]] = True
-    return take(split, np.flatnonzero(~held)), take(split, np.flatnonzero(held))
+    held = np.zeros(len(labels), dtype=bool)
+    for label, count in enumerate(_held_counts(sizes, holdout)):
+        held[np.random.default_rng([seed, label]).permutation(members[label])[:count]] = True
+    return held
+
+
+def _held_counts(sizes: np.ndarray, holdout: float) -> list[int]:
+    """Return how many of each class are held out, at least one on either side."""
+    if not isinstance(holdout, int):
+        return [min(max(round(holdout * int(size)), 1), int(size) - 1) for size in sizes]
+    shares = holdout * sizes / sizes.sum()
+    counts = np.clip(np.floor(shares).astype(int), 1, sizes - 1)
+    while (missing := holdout - counts.sum()) != 0:
+        # One more of the class furthest below its share, or one less of that furthest above.
+        step = 1 if missing > 0 else -1
+        able = counts < sizes - 1 if step > 0 else counts > 1
+        counts[np.argmax(np.where(able, step * (shares - counts), -np.inf))] += step
+    return counts.tolist()
 
 
 def draw(source: str, split: Any, class_names: Sequence[str], *, seed: int, examples: int) -> Any:

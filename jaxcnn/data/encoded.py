@@ -3,9 +3,12 @@
 Sets whose images take no more than `STREAM_LIMIT` decoded become `Arrays`, decoded by threads and
 kept in the cache. Larger ones become `Files`; what is not a directory of files yet is unpacked into
 the cache for it.
+
+Damaged files are one error that lists them or, if asked, left out and listed. Only what Pillow's
+decoders notice is damage: a JPEG whose pixels were overwritten is a picture still.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,11 +17,14 @@ import numpy as np
 
 from jaxcnn.data import cache
 from jaxcnn.data.dataset import Arrays, DataError, Files, check_classes, hold_out
-from jaxcnn.data.preprocess import decode_all
+from jaxcnn.data.decode import decode_all
 from jaxcnn.files import cache_root
+from jaxcnn.progress import say
 
 STREAM_LIMIT = 2 * 1024**3  # bytes of decoded images, all splits together
 UNDIVIDED = "all"  # the one split of a source that has no test split
+
+_LISTED = 20  # damaged files that a message names
 
 Splits = dict[str, Arrays] | dict[str, Files]
 
@@ -35,7 +41,8 @@ class Encoded(NamedTuple):
     """Where encoded images come from.
 
     name: what errors call it; path, key: its place and fingerprint, None where it cannot be kept;
-    list: returns the Listing; read: names to (name, file bytes) pairs, in any order;
+    list: returns the Listing; read: names to (name, file bytes) pairs, in any order, an error in
+    place of the bytes where this file alone cannot be read;
     directory: where the names are files already, else None.
     `list` is called at most once and before `read`, neither where the cache serves.
     """
@@ -44,7 +51,7 @@ class Encoded(NamedTuple):
     path: Path
     key: str | None
     list: Callable[[], Listing]
-    read: Callable[[Iterable[str]], Iterator[tuple[str, bytes]]]
+    read: Callable[[Iterable[str]], Iterator[tuple[str, bytes | DataError]]]
     directory: Path | None
 
 
@@ -56,16 +63,20 @@ def load_encoded(
     holdout: float,
     cache_dir: Path | None,
     stream: bool | None,
+    skip_corrupt: bool = False,
 ) -> tuple[tuple[str, ...], Any, Any]:
     """Return class names, train split and test split at `image_shape` (H, W, C).
 
     `stream` True makes `Files`, False `Arrays`, None decides by `STREAM_LIMIT`. `seed` and
-    `holdout` divide a source without a test split.
+    `holdout` divide a source without a test split. `skip_corrupt` leaves damaged files out, before
+    that, and says which on standard error; for `Files` each is decoded once to find them.
 
     Raises:
-        DataError: what `source` raises, a damaged image, classes that differ between the splits.
+        DataError: what `source` raises, classes that differ between the splits; damaged images,
+            all in one message, unless they are skipped or to become `Files`.
     """
-    class_names, splits = _load_splits(source, image_shape, cache_root(cache_dir), stream)
+    root = cache_root(cache_dir)
+    class_names, splits = _load_splits(source, image_shape, root, stream, skip_corrupt)
     if UNDIVIDED in splits:
         undivided = splits[UNDIVIDED]
         train, test = hold_out(source.name, undivided, class_names, seed=seed, holdout=holdout)
@@ -75,16 +86,25 @@ def load_encoded(
 
 
 def _load_splits(
-    source: Encoded, image_shape: tuple[int, int, int], root: Path, stream: bool | None
+    source: Encoded,
+    image_shape: tuple[int, int, int],
+    root: Path,
+    stream: bool | None,
+    skip_corrupt: bool,
 ) -> tuple[tuple[str, ...], Splits]:
-    variant = "x".join(map(str, image_shape)) + ".npz"
+    # What is left of a damaged source is kept apart from what was found whole.
+    variant = "x".join(map(str, image_shape)) + ("-skipped" if skip_corrupt else "") + ".npz"
     arrays_path = cache.cache_path(root, source.path, variant)
     files_path = cache.cache_path(root, source.path, "files")
     if source.key is not None:
         if not stream and (stored := cache.read_arrays(arrays_path, source.key)) is not None:
+            _say_skipped(source.name, [str(line) for line in stored.pop("damaged", ())])
             return _unflatten(stored)
         if stream and (index := cache.read_directory(files_path, source.key)) is not None:
-            return _as_files(Listing(**index), files_path, image_shape)
+            listing = Listing(**index)
+            if skip_corrupt:
+                listing = _without_damaged(source, listing, files_path, root)
+            return _as_files(listing, files_path, image_shape)
 
     listing = source.list()
     _check_listing(source.name, listing)
@@ -92,16 +112,13 @@ def _load_splits(
     if stream is None:
         stream = count * int(np.prod(image_shape)) > STREAM_LIMIT
     if not stream:
-        splits = {
-            split: Arrays(_decode(source, names, image_shape), listing.labels[split])
-            for split, names in listing.names.items()
-        }
-        if source.key is not None:
-            cache.write_arrays(arrays_path, source.key, _flatten(listing.class_names, splits))
-        return listing.class_names, splits
-    if source.directory is not None:
-        return _as_files(listing, source.directory, image_shape)
-    return _as_files(_unpack(source, listing, files_path), files_path, image_shape)
+        return _decode_and_keep(source, listing, image_shape, arrays_path, skip_corrupt)
+    directory = source.directory
+    if directory is None:
+        directory, listing = files_path, _unpack(source, listing, files_path, skip_corrupt)
+    if skip_corrupt:
+        listing = _without_damaged(source, listing, directory, root)
+    return _as_files(listing, directory, image_shape)
 
 
 def _check_listing(source: str, listing: Listing) -> None:
@@ -111,17 +128,88 @@ def _check_listing(source: str, listing: Listing) -> None:
     check_classes(source, listing.class_names, labels[train], labels[test])
 
 
-def _decode(source: Encoded, names: list[str], image_shape: tuple[int, int, int]) -> np.ndarray:
-    rows = {name: row for row, name in enumerate(names)}
-    encoded = ((rows[name], f"{source.name}: {name}", data) for name, data in source.read(names))
-    return decode_all(encoded, len(names), image_shape)
+def _decode_and_keep(
+    source: Encoded,
+    listing: Listing,
+    image_shape: tuple[int, int, int],
+    path: Path,
+    skip_corrupt: bool,
+) -> tuple[tuple[str, ...], Splits]:
+    """Decode every split and keep them in `path`."""
+    images, damaged = {}, {}
+    for split, names in listing.names.items():
+        rows = {name: row for row, name in enumerate(names)}
+        read = ((rows[name], name, data) for name, data in source.read(names))
+        images[split], found = decode_all(read, len(names), image_shape)
+        damaged |= {names[row]: found[row] for row in sorted(found)}
+    lines = list(damaged.values())
+    if damaged and not skip_corrupt:
+        raise DataError(
+            f"{source.name}: {_listed(lines)}\n  skip_corrupt leaves them out (train.py "
+            "--skip-corrupt)"
+        )
+    _say_skipped(source.name, lines)
+    for split, names in listing.names.items() if damaged else ():
+        images[split] = images[split][[name not in damaged for name in names]]
+    listing = _less(source.name, listing, damaged)
+    splits = {split: Arrays(images[split], listing.labels[split]) for split in images}
+    if source.key is not None:
+        stored = _flatten(listing.class_names, splits)
+        if damaged:
+            stored["damaged"] = np.array(lines)
+        cache.write_arrays(path, source.key, stored)
+    return listing.class_names, splits
 
 
-def _unpack(source: Encoded, listing: Listing, path: Path) -> Listing:
+def _without_damaged(source: Encoded, listing: Listing, directory: Path, root: Path) -> Listing:
+    """Return the listing less the files below `directory` that cannot be decoded, and say which.
+
+    Which they are is kept in the cache: a source is decoded once to find them.
+    """
+    path = cache.cache_path(root, source.path, "damaged.json")
+    damaged = None if source.key is None else cache.read_json(path, source.key)
+    if not isinstance(damaged, dict):
+        names = list(chain.from_iterable(listing.names.values()))
+        read = ((row, name, (directory / name).read_bytes()) for row, name in enumerate(names))
+        _, found = decode_all(read, len(names), (1, 1, 3))
+        damaged = {names[row]: found[row] for row in sorted(found)}
+        if source.key is not None:
+            cache.write_json(path, source.key, damaged)
+    _say_skipped(source.name, list(damaged.values()))
+    return _less(source.name, listing, damaged)
+
+
+def _less(source: str, listing: Listing, damaged: dict[str, str]) -> Listing:
+    """Return the listing without the `damaged` names; every class must have others."""
+    if not damaged:
+        return listing
+    names, labels = {}, {}
+    for split, members in listing.names.items():
+        whole = [name not in damaged for name in members]
+        names[split] = [name for name, kept in zip(members, whole, strict=True) if kept]
+        labels[split] = np.asarray(listing.labels[split], np.int32)[whole]
+    left = Listing(tuple(listing.class_names), names, labels)
+    _check_listing(f"{source}, less {len(damaged)} damaged", left)
+    return left
+
+
+def _say_skipped(source: str, lines: Sequence[str]) -> None:
+    if lines:
+        say(f"{source}: leaves out {_listed(lines)}")
+
+
+def _listed(lines: Sequence[str]) -> str:
+    """Count damaged images and name the first of them, a line each."""
+    more = [f"and {len(lines) - _LISTED} more"] if len(lines) > _LISTED else []
+    return "\n  ".join([f"{len(lines)} damaged image(s):", *lines[:_LISTED], *more])
+
+
+def _unpack(source: Encoded, listing: Listing, path: Path, skip_corrupt: bool) -> Listing:
     """Write the encoded images as files of `path`, under names of our own; return their listing.
 
     Raises:
-        DataError: the cache is not writable or full.
+        DataError: the cache is not writable or full, or a file cannot be read; with `skip_corrupt`
+            that one becomes an empty file.
     """
     wanted = list(chain.from_iterable(listing.names.values()))
     kept = {name: cache.file_name(position, name) for position, name in enumerate(wanted)}
@@ -131,9 +219,17 @@ def _unpack(source: Encoded, listing: Listing, path: Path) -> Listing:
         "names": names,
         "labels": {split: labels.tolist() for split, labels in listing.labels.items()},
     }
+
+    def files() -> Iterator[tuple[str, bytes]]:
+        for name, data in source.read(wanted):
+            if isinstance(data, DataError):
+                if not skip_corrupt:
+                    raise DataError(f"{source.name}: {data}") from data
+                data = b""
+            yield kept[name], data
+
     try:
-        files = ((kept[name], data) for name, data in source.read(wanted))
-        cache.write_directory(path, source.key or "", index, files)
+        cache.write_directory(path, source.key or "", index, files())
     except OSError as error:
         raise DataError(
             f"{source.name}: streaming needs it unpacked in {path} ({error}); unpack it yourself "

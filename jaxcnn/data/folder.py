@@ -6,7 +6,7 @@ Two layouts, told apart by their names, with or without directories that enclose
     CLASS/.../IMAGE                              (divided by `hold_out`)
 
 Classes are numbered in the order of their names. Hidden files and files that are not images by
-their suffix are passed over. Images are decoded by `read_image` at the network's size.
+their suffix are passed over. Images are decoded by `read_image`.
 """
 
 import os
@@ -42,7 +42,7 @@ def open_folder(path: Path) -> Encoded:
 
 
 def _open_directory(path: Path) -> Encoded:
-    files, directories = _walk(path)
+    files, directories = walk(path)
     return Encoded(
         name=f"folder:{path}",
         path=path,
@@ -71,8 +71,8 @@ def _open_archive(path: Path) -> Encoded:
     )
 
 
-def _walk(root: Path) -> tuple[dict[str, os.stat_result], set[str]]:
-    """Return files (with their stat) and directories below `root`, by relative posix name."""
+def walk(root: Path) -> tuple[dict[str, os.stat_result], set[str]]:
+    """Return image files (with their stat) and directories below `root`, by relative posix name."""
     files, directories = {}, set()
     for parent, folders, names in os.walk(root, followlinks=True):
         here = Path(parent)
@@ -93,11 +93,8 @@ def read_layout(source: str, files: Iterable[str], directories: Iterable[str]) -
         DataError: no images, an image outside a class directory, "train" without a test split or
             the other way round.
     """
-    images = [_parts(name) for name in sorted(files) if name.lower().endswith(SUFFIXES)]
-    images = [parts for parts in images if parts]
+    images = image_parts(source, files)
     folders = [parts for parts in map(_parts, directories) if parts]
-    if not images:
-        raise DataError(f"{source}: no images in it (files named {', '.join(SUFFIXES)})")
     root = _enclosing(images)
     top = {parts[len(root)] for parts in images + folders if _inside(parts, root)}
     tests = [name for name in _TEST_SPLITS if name in top]
@@ -118,6 +115,19 @@ def read_layout(source: str, files: Iterable[str], directories: Iterable[str]) -
         names[split] = [name for name, _ in members]
         labels[split] = np.array([label for _, label in members], np.int32)
     return Listing(class_names, names, labels)
+
+
+def image_parts(source: str, files: Iterable[str]) -> list[tuple[str, ...]]:
+    """Return the components of the names of images among `files`, sorted, hidden ones left out.
+
+    Raises:
+        DataError: there is none; `source` is what it calls their place.
+    """
+    images = [_parts(name) for name in sorted(files) if name.lower().endswith(SUFFIXES)]
+    images = [parts for parts in images if parts]
+    if not images:
+        raise DataError(f"{source}: no images in it (files named {', '.join(SUFFIXES)})")
+    return images
 
 
 def _parts(name: str) -> tuple[str, ...]:

@@ -25,6 +25,7 @@ from jaxcnn.layers.conv import Conv2d, conv2d
 from jaxcnn.layers.conv_transpose import ConvTranspose2d, conv_transpose2d
 from jaxcnn.layers.deform import DeformConv2d, deform_conv2d
 from jaxcnn.layers.dot_product import attention_weights, scaled_dot_product_attention
+from jaxcnn.layers.interception import frozen_norms
 from jaxcnn.layers.linear import Linear, flatten
 from jaxcnn.layers.max_pool import (
     AdaptiveMaxPool2d,
@@ -76,6 +77,7 @@ __all__ = [
     "conv_transpose2d",
     "deform_conv2d",
     "flatten",
+    "frozen_norms",
     "global_avg_pool2d",
     "interpolate",
     "max_pool2d",

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxcnn.losses.elementwise import absolute
+from jaxcnn.parameters import by_path
 
 Select = str | Callable[[str], bool]
 
@@ -54,10 +55,7 @@ def l2_penalty(params: Mapping[str, Any], select: Select = "") -> jax.Array:
 
 def _chosen(penalty: str, params: Mapping[str, Any], select: Select) -> list[jax.Array]:
     matches = re.compile(select).search if isinstance(select, str) else select
-    names = {
-        ".".join(entry.key for entry in path): leaf
-        for path, leaf in jax.tree_util.tree_leaves_with_path(params)
-    }
+    names = by_path(params)
     chosen = [leaf for name, leaf in names.items() if matches(name)]
     if not chosen:
         raise ValueError(f"{penalty}: select={select!r} chooses none of {', '.join(names)}")

@@ -5,10 +5,12 @@ from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from jaxcnn.optim.by_name import create
 from jaxcnn.optim.transform import Value
+from jaxcnn.parameters import map_by_path
 from jaxcnn.schedules import Plateau
 
 NORMS_AND_BIASES = r"(.*\.)?(scale|bias)"
@@ -30,9 +32,11 @@ def groups(
         learning_rate: a number >= 0, a schedule or a `Plateau`; a group with a learning rate of
             its own follows the metric only if that is a `Plateau` too.
         patterns: pairs of a regular expression and of the settings that it changes, `arguments` by
-            PyTorch's names or `learning_rate`. It must match the whole path of a parameter, its
-            keys joined with dots ("layer1.0.conv1.kernel", "bn1.scale"); the first that matches
-            decides.
+            PyTorch's names, `learning_rate`, or `frozen`: True leaves the parameters and the state
+            of the group as they are, as `requires_grad=False` does; the state has the same form as
+            without, so that an optimizer built with `frozen=False` goes on with it. The expression
+            must match the whole path of a parameter, its keys joined with dots
+            ("layer1.0.conv1.kernel", "bn1.scale"); the first that matches decides.
         **arguments: the settings of all other parameters, and of the groups where they change
             nothing.
 
@@ -49,19 +53,20 @@ def groups(
     expressions = []
     for index, (pattern, changes) in enumerate(patterns):
         settings = {"learning_rate": learning_rate, **arguments, **changes}
-        members[str(index)] = create(name, **settings)
+        frozen = settings.pop("frozen", False)
+        member = create(name, **settings)
+        members[str(index)] = _unchanging(member) if frozen else member
         try:
             expressions.append(re.compile(pattern))
         except re.error as error:
             raise ValueError(f"{name}: bad pattern {pattern!r}: {error}") from error
 
     def labels(params: Any) -> Any:
-        def label(path, _) -> str:
-            dotted = ".".join(str(entry.key) for entry in path)
-            matches = (i for i, found in enumerate(expressions) if found.fullmatch(dotted))
+        def label(path: str, _) -> str:
+            matches = (i for i, found in enumerate(expressions) if found.fullmatch(path))
             return str(next(matches, _REST))
 
-        tree = jax.tree_util.tree_map_with_path(label, params)
+        tree = map_by_path(label, params)
         used = set(jax.tree.leaves(tree))
         idle = [patterns[i][0] for i in range(len(patterns)) if str(i) not in used]
         if idle:
@@ -72,3 +77,13 @@ def groups(
         return tree
 
     return optax.partition(members, labels)
+
+
+def _unchanging(tx: optax.GradientTransformation) -> optax.GradientTransformation:
+    """Return a transformation that changes neither the parameters nor the state that `tx` made."""
+
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+        del params
+        return jax.tree.map(jnp.zeros_like, updates), state
+
+    return optax.GradientTransformation(tx.init, update)

@@ -4,23 +4,30 @@ import torch
 from torch import nn
 
 
-class AlexNetCifar(nn.Module):
-    """Two convolutions with max pools, three Linears."""
+def _hidden(inputs, outputs, dropout):
+    dropouts = [nn.Dropout(dropout)] if dropout else []
+    return nn.Sequential(nn.Linear(inputs, outputs), nn.ReLU(), *dropouts)
 
-    def __init__(self, num_classes=10, in_channels=3):
+
+class AlexNetCifar(nn.Module):
+    """Two convolutions with max pools, three Linears; dropouts where asked for."""
+
+    def __init__(self, num_classes=10, in_channels=3, dropout=0.0, dropout2d=0.0):
         super().__init__()
         self.conv1 = nn.Sequential(nn.Conv2d(in_channels, 64, 5), nn.ReLU())
         self.max_pool1 = nn.MaxPool2d(3, 2)
+        self.dropout2d1 = nn.Dropout2d(dropout2d) if dropout2d else nn.Identity()
         self.conv2 = nn.Sequential(nn.Conv2d(64, 64, 5, 1), nn.ReLU())
         self.max_pool2 = nn.MaxPool2d(3, 2)
-        self.fc1 = nn.Sequential(nn.Linear(1024, 384), nn.ReLU())
-        self.fc2 = nn.Sequential(nn.Linear(384, 192), nn.ReLU())
+        self.dropout2d2 = nn.Dropout2d(dropout2d) if dropout2d else nn.Identity()
+        self.fc1 = _hidden(1024, 384, dropout)
+        self.fc2 = _hidden(384, 192, dropout)
         self.fc3 = nn.Linear(192, num_classes)
 
     def forward(self, x):
         """Return logits."""
-        x = self.max_pool1(self.conv1(x))
-        x = self.max_pool2(self.conv2(x))
+        x = self.dropout2d1(self.max_pool1(self.conv1(x)))
+        x = self.dropout2d2(self.max_pool2(self.conv2(x)))
         x = torch.flatten(x, 1)
         return self.fc3(self.fc2(self.fc1(x)))
 

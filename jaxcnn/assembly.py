@@ -1,0 +1,215 @@
+"""How settings become a network, an optimizer and jitted steps."""
+
+import math
+import re
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxcnn import augment, data, models, transfer
+from jaxcnn.features import HeadModel
+from jaxcnn.losses import cross_entropy, l1_penalty, l2_penalty
+from jaxcnn.optimization import make_optimizer, make_schedule
+from jaxcnn.parameters import by_path
+from jaxcnn.schedules import Plateau
+from jaxcnn.settings import Settings
+from jaxcnn.train import make_eval_step, make_train_step
+
+Pixels = Sequence[Sequence[float]]
+"""Mean and deviation of every channel, of pixels in [0, 1]."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """What settings become: a network, its optimizer and its jitted steps.
+
+    Attributes:
+        preprocess: stored or augmented images -> what the network sees.
+        pixels: what `build` was given.
+        later: (epochs, step): the step that trains after so many epochs, where frozen layers are
+            trained then; None without.
+        on_features: the train and the evaluation step on cached features in place of images.
+    """
+
+    model: Any
+    tx: optax.GradientTransformation
+    schedule: optax.Schedule | Plateau
+    input_shape: tuple[int, int, int]
+    preprocess: Callable[[jax.Array], jax.Array]
+    pixels: Pixels | None
+    train_step: Callable
+    eval_step: Callable
+    later: tuple[int, Callable] | None = None
+    on_features: tuple[Callable, Callable] | None = None
+
+
+def build(
+    settings: Settings,
+    *,
+    num_classes: int,
+    steps_per_epoch: int = 1,
+    pixels: Pixels | None = None,
+) -> Run:
+    """Build the network, the optimizer and the steps that settings describe.
+
+    Args:
+        settings: a recipe's, possibly overridden.
+        num_classes: classes of the data.
+        steps_per_epoch: optimizer steps an epoch, for schedules that move on once an epoch.
+        pixels: mean and deviation of the data's channels, in [0, 1]; wanted with the normalization
+            "dataset" only.
+
+    Raises:
+        ValueError: an unknown name, a bad value, settings that do not go together, or an argument
+            that the optimizer or the schedule does not take.
+    """
+    schedule = make_schedule(settings, steps_per_epoch)
+    model = _create(settings, num_classes)
+    shape = input_shape(settings)
+    _check_size(model, shape, settings)
+    names = tuple(by_path(_parameters(model, shape)))
+    preprocess = data.make_preprocess(
+        shape,
+        normalization=_normalization(settings, pixels),
+        center_crop=settings.stored_size is not None,
+    )
+    pattern = transfer.frozen_pattern(settings, names)
+    train = {
+        "loss": partial(cross_entropy, label_smoothing=_share("label_smoothing", settings)),
+        "penalty": make_penalty(settings, names),
+    }
+    images = {"preprocess": preprocess, "augment": augment.create(settings.augment, shape)}
+
+    def optimizer(thawed: bool) -> optax.GradientTransformation:
+        found = transfer.parts(settings, names, steps_per_epoch, thawed=thawed)
+        return make_optimizer(settings, steps_per_epoch, found, names)
+
+    tx, later, on_features = optimizer(False), None, None
+    if pattern is None:
+        train_step = make_train_step(model, tx, **train, **images)
+    else:
+        frozen = transfer.selector(pattern)
+        kept = transfer.FrozenNorms(model, frozen) if settings.freeze_norms else model
+        train_step = make_train_step(kept, tx, **train, **images, frozen=frozen)
+        if settings.unfreeze_at is not None:
+            thawed = make_train_step(model, optimizer(True), **train, **images)
+            later = settings.unfreeze_at, thawed
+        if settings.cache_features:
+            head = HeadModel(model, transfer.heads(settings.network)[-1], shape)
+            on_features = make_train_step(head, tx, **train, frozen=frozen), make_eval_step(head)
+    return Run(
+        model=model,
+        tx=tx,
+        schedule=schedule,
+        input_shape=shape,
+        preprocess=preprocess,
+        pixels=pixels,
+        train_step=train_step,
+        eval_step=make_eval_step(model, preprocess=preprocess),
+        later=later,
+        on_features=on_features,
+    )
+
+
+def _create(settings: Settings, num_classes: int) -> Any:
+    """Build the network with the options that settings give, which not every network has."""
+    options = {}
+    for setting, value in settings.given("attention", "dropout", "dropout2d").items():
+        fields = (setting, "drop_rate") if setting == "dropout" else (setting,)
+        able = {
+            name: field
+            for name in models.names()
+            for field in fields
+            if hasattr(models.create(name), field)
+        }
+        if settings.network not in able:
+            raise ValueError(
+                f"{setting}={value!r}: {settings.network} has no place for it; "
+                f"{', '.join(able)} have"
+            )
+        options[able[settings.network]] = value
+    return models.create(settings.network, num_classes=num_classes, **options)
+
+
+def _normalization(
+    settings: Settings, pixels: Pixels | None
+) -> str | tuple[tuple[float, ...], tuple[float, ...]]:
+    if settings.normalization != "dataset":
+        return settings.normalization
+    if pixels is None:
+        raise ValueError("normalization='dataset': expected pixels, the data's mean and deviation")
+    mean, std = pixels
+    return tuple(mean), tuple(std)
+
+
+def make_penalty(settings: Settings, names: Collection[str]) -> Callable[[Any], jax.Array] | None:
+    """Return the L1 and L2 penalties that settings ask for, params -> (); None for none.
+
+    Args:
+        settings: of a run.
+        names: the paths of all parameters.
+
+    Raises:
+        ValueError: a factor below 0, or a pattern that is bad or chooses nothing.
+    """
+    factors = settings.given("l1", "l2")
+    for name, factor in factors.items():
+        if not 0 <= factor < math.inf:
+            raise ValueError(f"{name} must be finite and at least 0, got {factor}")
+    if not factors:
+        return None
+    try:
+        chosen = any(re.search(settings.penalized, name) for name in names)
+    except re.error as error:
+        raise ValueError(f"penalized={settings.penalized!r}: {error}") from error
+    if not chosen:
+        raise ValueError(f"penalized={settings.penalized!r} matches none of {', '.join(names)}")
+    penalties = {"l1": l1_penalty, "l2": l2_penalty}
+
+    def penalty(params: Any) -> jax.Array:
+        terms = [f * penalties[name](params, settings.penalized) for name, f in factors.items()]
+        return jnp.sum(jnp.stack(terms))
+
+    return penalty
+
+
+def _share(name: str, settings: Settings) -> float:
+    value = getattr(settings, name)
+    if not 0 <= value <= 1:
+        raise ValueError(f"{name} must be in [0, 1], got {value}")
+    return value
+
+
+def _parameters(model: Any, shape: tuple[int, int, int]) -> Any:
+    images = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
+    init = partial(model.init, train=False)
+    return jax.eval_shape(init, jax.random.key(0), images)["params"]
+
+
+def input_shape(settings: Settings) -> tuple[int, int, int]:
+    """Return the size of what the network sees: (height, width, channels)."""
+    height, width, channels = models.input_shape(settings.network)
+    if settings.image_size is None:
+        return height, width, channels
+    if settings.image_size < 1:
+        raise ValueError(f"image_size must be at least 1, got {settings.image_size}")
+    return settings.image_size, settings.image_size, channels
+
+
+def _check_size(model: Any, shape: tuple[int, int, int], settings: Settings) -> None:
+    """Raise a ValueError unless images of the size give the parameters of the documented one."""
+
+    def shapes(size: tuple[int, int, int]) -> Any:
+        return jax.tree.map(jnp.shape, _parameters(model, size))
+
+    documented = models.input_shape(settings.network)
+    if shape != documented and shapes(shape) != shapes(documented):
+        raise ValueError(
+            f"image_size={settings.image_size}: {settings.network} is a network for "
+            f"{documented[0]}x{documented[1]} images; another size gives it other parameters"
+        )

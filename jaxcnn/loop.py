@@ -1,0 +1,165 @@
+"""The loop of training, of one run or of several whose states are stacked.
+
+What is computed is a `Program`'s matter, what is written down a `jaxcnn.record.Record`'s, one a
+run. All runs are at the same step; one that has stopped early is left as it is.
+"""
+
+import contextlib
+import time
+from collections.abc import Callable, Generator, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from jaxcnn import checkpoint, log
+from jaxcnn.data import num_batches
+from jaxcnn.record import Record
+from jaxcnn.signals import stop_signals
+from jaxcnn.train import Metrics, TrainState
+
+# Steps whose metrics may stay unread while the loop goes on, so that the device never waits.
+_AHEAD = 2
+
+
+class Program(NamedTuple):
+    """What the loop computes with; a state is one run's or the stack of all runs'.
+
+    Attributes:
+        step: (state, batch, epoch) -> (state, metrics); the epoch counts from 0, the metrics are
+            those of `jaxcnn.train.make_train_step`, (S,) for S runs.
+        batches: (epoch, number of the first batch) -> the batches to the end of the epoch.
+        evaluate: state -> what `jaxcnn.evaluate.evaluate` returns, for every run.
+        apart: state -> the states of the runs.
+        joined: its inverse.
+    """
+
+    step: Callable[[TrainState, Any, int], tuple[TrainState, Metrics]]
+    batches: Callable[[int, int], Generator[Any, None, None]]
+    evaluate: Callable[[TrainState], Sequence[dict[str, Any]]]
+    apart: Callable[[TrainState], list[TrainState]]
+    joined: Callable[[list[TrainState]], TrainState]
+
+
+def steps_per_epoch(examples: int, batch_size: int, drop_last: bool, **numbers: int) -> int:
+    """Return the steps of an epoch, once the loop's numbers have been checked.
+
+    Args:
+        examples: of the training set.
+        batch_size: examples a step.
+        drop_last: leave out the last partial batch.
+        numbers: other arguments of the loop, by name.
+
+    Raises:
+        ValueError: a number below 1, or a training set smaller than one batch with `drop_last`.
+    """
+    for name, value in {"batch_size": batch_size, **numbers}.items():
+        if value < 1:
+            raise ValueError(f"{name} must be at least 1, got {value}")
+    steps = num_batches(examples, batch_size, drop_last)
+    if steps == 0:
+        raise ValueError(f"batch_size {batch_size} with drop_last leaves no batch of {examples}")
+    return steps
+
+
+def train(
+    state: TrainState,
+    program: Program,
+    records: Sequence[Record],
+    *,
+    examples: int,
+    batch_size: int,
+    checkpoint_every: int,
+) -> None:
+    """Train to the end of the records' last epoch, or until all runs have stopped early.
+
+    Ctrl-C or SIGTERM saves checkpoints after the step in flight and returns; a second one
+    interrupts at once.
+
+    Args:
+        state: where the runs stand; donated.
+        program: what to compute.
+        records: one a run, started; the runs that have not stopped early are at the same step.
+        examples: of a training set.
+        batch_size: examples a step and run.
+        checkpoint_every: steps between two checkpoints within an epoch; one follows each epoch.
+
+    Raises:
+        FloatingPointError: a NaN or infinite loss or state; what was saved before it stays, and
+            no run saves what is behind it.
+    """
+    epochs, epoch_steps = records[0].epochs, records[0].epoch_steps
+    active = [i for i, record in enumerate(records) if not record.stopped_early]
+    step = records[active[0]].step if active else 0
+    pending: list[tuple[int, Metrics]] = []
+
+    def read(keep: int = 0) -> None:
+        """Read the metrics of all but the last `keep` steps and write their rows."""
+        while len(pending) > keep:
+            done, metrics = pending.pop(0)
+            found = {name: np.ravel(value) for name, value in jax.device_get(metrics).items()}
+            for i in active:
+                with records[i].naming():
+                    records[i].add(done, {name: value[i] for name, value in found.items()})
+
+    def save(states: list[TrainState]) -> None:
+        # A broken state first: its error comes before any run is ahead of the others.
+        for i in sorted(active, key=lambda i: not checkpoint.non_finite(states[i])):
+            with records[i].naming():
+                records[i].save(states[i])
+
+    with stop_signals() as stop:
+        while active and step < epochs * epoch_steps and not stop.is_set():
+            epoch, start = divmod(step, epoch_steps)
+            batches = program.batches(epoch, start)
+            bar = log.progress(
+                epoch_steps,
+                epoch=epoch + 1,
+                epochs=epochs,
+                batch_size=batch_size * len(active),
+                initial=start,
+            )
+            clock = time.perf_counter()
+            with contextlib.closing(batches), bar:
+                for batch in batches:
+                    state, metrics = program.step(state, batch, epoch)
+                    step += 1
+                    pending.append((step, metrics))
+                    if step % records[0].log_every == 0:
+                        read(keep=_AHEAD)
+                    bar.update(1, **_shown(records, active))
+                    if stop.is_set() or step % checkpoint_every == 0:
+                        read()
+                        if step % epoch_steps:  # the epoch's own checkpoint follows evaluation
+                            save(program.apart(state))
+                    if stop.is_set():
+                        break
+                read()
+                bar.update(0, **_shown(records, active))
+            seconds = time.perf_counter() - clock
+            for i in active:
+                records[i].train_seconds += seconds
+            if step % epoch_steps:
+                break
+            # The speed of what this call did: a resumed epoch counts from where it went on.
+            trained = min(epoch_steps * batch_size, examples) - start * batch_size
+            for i in active:
+                records[i].trained(examples=trained, seconds=seconds)
+            results = program.evaluate(state)
+            states = program.apart(state)
+            seen = [
+                record.evaluated(results[i], states[i], speed=trained / seconds)
+                if i in active
+                else states[i]
+                for i, record in enumerate(records)
+            ]
+            save(seen)
+            if any(new is not old for new, old in zip(seen, states, strict=True)):
+                state = program.joined(seen)
+            active = [i for i in active if not records[i].stopped_early]
+
+
+def _shown(records: Sequence[Record], active: Sequence[int]) -> dict[str, float]:
+    """Return what the progress shows: the mean of the runs' losses."""
+    losses = [records[i].shown["loss"] for i in active if records[i].shown]
+    return {"loss": sum(losses) / len(losses)} if losses else {}

@@ -1,0 +1,213 @@
+"""Transfer learning: weights of another task, the last layer anew, parts frozen or at other rates.
+
+Yosinski et al., 2014, arXiv:1411.1792: the first layers' features serve other tasks too. The
+documented use is a network trained on ImageNet whose last layer is replaced, either trained whole
+or with everything but that layer frozen.
+"""
+
+import re
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from jaxcnn import layers, pretrained, tables, weights
+from jaxcnn.optimization import Part
+from jaxcnn.parameters import by_path, module
+from jaxcnn.settings import Settings
+
+ALL_BUT_HEAD = "all-but-head"
+
+
+def heads(network: str) -> tuple[str, ...]:
+    """Return the paths of the layers that follow the number of classes, the main one last.
+
+    Raises:
+        ValueError: unknown network.
+    """
+    found = dict.fromkeys(module(key) for key in pretrained.head(network))
+    return tuple(sorted(found, key=lambda layer: not layer.startswith("aux")))
+
+
+def frozen_pattern(settings: Settings, names: Collection[str]) -> str | None:
+    """Return the regular expression of whole paths that `freeze` means; None where it is empty.
+
+    Args:
+        settings: of a run.
+        names: the paths of all parameters.
+
+    Raises:
+        ValueError: settings of transfer learning that do not go together, a bad pattern, one that
+            matches nothing, or one that leaves nothing to train.
+    """
+    _check(settings)
+    if not settings.freeze:
+        return None
+    pattern = f"(?:{settings.freeze}).*"
+    if settings.freeze == ALL_BUT_HEAD:
+        pattern = f"(?!{_head_pattern(settings.network)}$).*"
+    try:
+        matched = [name for name in names if re.fullmatch(pattern, name)]
+    except re.error as error:
+        raise ValueError(f"freeze={settings.freeze!r}: bad pattern: {error}") from error
+    if not matched:
+        raise ValueError(
+            f"freeze={settings.freeze!r} matches the start of no parameter's path; they are "
+            f"{', '.join(names)}"
+        )
+    if len(matched) == len(names) and settings.unfreeze_at is None:
+        raise ValueError(f"freeze={settings.freeze!r} leaves nothing to train")
+    return pattern
+
+
+def parts(
+    settings: Settings, names: Collection[str], steps_per_epoch: int, *, thawed: bool
+) -> tuple[Part, ...]:
+    """Return what is frozen or trained at a rate of its own.
+
+    Args:
+        settings: of a run.
+        names: the paths of all parameters.
+        steps_per_epoch: optimizer steps an epoch.
+        thawed: whether `unfreeze_at` has passed.
+
+    Raises:
+        ValueError: what `frozen_pattern` raises.
+    """
+    found = []
+    head, frozen = _head_pattern(settings.network), frozen_pattern(settings, names)
+    rate = settings.lr_head
+    if frozen is not None:
+        epochs = settings.unfreeze_at
+        held = {"start": None if epochs is None else epochs * steps_per_epoch, "frozen": not thawed}
+        if rate is not None:
+            found.append(Part(f"(?={head}\\Z){frozen}", rate, **held))
+        found.append(Part(frozen, None, **held))
+    if rate is not None:
+        found.append(Part(head, rate))
+    return tuple(found)
+
+
+def selector(pattern: str) -> Callable[[str], bool]:
+    """Return the function path -> whether the whole of it matches a pattern."""
+    expression = re.compile(pattern)
+    return lambda path: expression.fullmatch(path) is not None
+
+
+class FrozenNorms(NamedTuple):
+    """A network whose frozen batch norms use their running statistics and keep them.
+
+    Attributes:
+        model: with `apply`, as `jaxcnn.train.make_train_step` calls it.
+        frozen: path of a parameter -> whether it is frozen; a norm is with its scale.
+    """
+
+    model: Any
+    frozen: Callable[[str], bool]
+
+    def apply(self, *arguments: Any, **options: Any) -> Any:
+        """Apply the network; every frozen norm as in evaluation, whatever `train` says."""
+        with layers.frozen_norms(lambda norm: self.frozen(f"{norm}.scale")):
+            return self.model.apply(*arguments, **options)
+
+
+def started(
+    initial: Mapping[str, Any], drawn: dict[str, Any], replaced: Collection[str] = ()
+) -> dict[str, Any]:
+    """Return variables from a `state_dict`, but for replaced layers, which stay as drawn.
+
+    Args:
+        initial: PyTorch key -> array.
+        drawn: the network's variables; what is loaded gets their dtypes.
+        replaced: paths of layers; what the file has under them is not looked at.
+
+    Raises:
+        ValueError: one error with every missing, unexpected and wrongly shaped key.
+    """
+    kept = {key: value for key, value in weights.to_torch(drawn).items() if module(key) in replaced}
+    taken = {k: v for k, v in initial.items() if module(k) not in replaced}
+    loaded = weights.from_torch(taken | kept, drawn)
+    return jax.tree.map(lambda new, old: new.astype(old.dtype), loaded, drawn)
+
+
+def table(settings: Settings, params: Mapping[str, Any]) -> str:
+    """Return as text which layers are loaded, replaced and frozen, and their learning rates.
+
+    Layers that agree share a row with the layer that holds them.
+
+    Args:
+        settings: of a run.
+        params: its parameters, or their shapes.
+    """
+    sizes = {name: int(np.prod(leaf.shape)) for name, leaf in by_path(params).items()}
+    pattern = frozen_pattern(settings, sizes.keys())
+    frozen = selector(pattern) if pattern else lambda path: False
+    head = selector(_head_pattern(settings.network))
+
+    def fate(name: str) -> tuple[str, str, str]:
+        drawn = settings.init is None or (settings.replace_head is not None and head(name))
+        rate = settings.learning_rate
+        if head(name) and settings.lr_head is not None:
+            rate = settings.lr_head
+        if not frozen(name):
+            return "drawn" if drawn else "loaded", "yes", f"{rate:g}"
+        later = settings.unfreeze_at
+        when = "no" if later is None else f"after epoch {later}"
+        return "drawn" if drawn else "loaded", when, "-" if later is None else f"{rate:g}"
+
+    rows = [
+        [place, f"{len(names)}", f"{sum(sizes[name] for name in names):,}", *fate(names[0])]
+        for place, names in _agreeing(tuple(sizes), fate)
+    ]
+    headings = ("layer", "arrays", "parameters", "weights", "trained", "learning rate")
+    return tables.text(headings, rows, right=("arrays", "parameters", "learning rate"))
+
+
+def _agreeing(
+    names: tuple[str, ...], fate: Callable[[str], Any], depth: int = 1
+) -> list[tuple[str, tuple[str, ...]]]:
+    """Group paths under the shortest starts below which all have the same fate."""
+    groups: dict[str, tuple[str, ...]] = {}
+    for name in names:
+        start = ".".join(name.split(".")[:depth])
+        groups[start] = (*groups.get(start, ()), name)
+    found = []
+    for start, members in groups.items():
+        if len(set(map(fate, members))) == 1:
+            found.append((start, members))
+        else:
+            found += _agreeing(members, fate, depth + 1)
+    return found
+
+
+def _head_pattern(network: str) -> str:
+    return rf"(?:{'|'.join(map(re.escape, heads(network)))})\.[^.]+"
+
+
+def _check(settings: Settings) -> None:
+    """Raise a ValueError where settings of transfer learning do not go together."""
+    given = settings.given
+    if settings.replace_head is not None and settings.init is None:
+        raise ValueError(
+            f"replace_head={settings.replace_head}: expected init, the weights that keep the rest"
+        )
+    if given("unfreeze_at", "freeze_norms") and not settings.freeze:
+        name, value = next(iter(given("unfreeze_at", "freeze_norms").items()))
+        raise ValueError(f"{name}={value}: nothing is frozen; expected freeze with it")
+    if settings.unfreeze_at is not None and settings.unfreeze_at < 1:
+        raise ValueError(f"unfreeze_at must be at least 1, got {settings.unfreeze_at}")
+    if settings.lr_head is not None and not settings.lr_head >= 0:
+        raise ValueError(f"lr_head must be at least 0, got {settings.lr_head}")
+    if settings.cache_features:
+        if settings.freeze != ALL_BUT_HEAD or settings.unfreeze_at is not None:
+            raise ValueError(
+                f"cache_features: the features stay the same only with freeze={ALL_BUT_HEAD!r} and "
+                f"without unfreeze_at, got freeze={settings.freeze!r}, "
+                f"unfreeze_at={settings.unfreeze_at}"
+            )
+        if settings.augment:
+            raise ValueError(
+                f"cache_features: augment={settings.augment!r} would change the images every time; "
+                "expected no augment with it"
+            )
