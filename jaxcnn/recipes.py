@@ -99,7 +99,7 @@ def load_data(
     """
     dataset = data.load(
         settings.data,
-        _stored_shape(settings),
+        stored_shape(settings),
         seed=settings.split_seed,
         holdout=settings.holdout,
         cache_dir=cache_dir,
@@ -115,8 +115,12 @@ def load_data(
     )
 
 
-def _stored_shape(settings: Settings) -> tuple[int, int, int]:
-    """Return what image files are decoded to: the network's input, or more for crops of it."""
+def stored_shape(settings: Settings) -> tuple[int, int, int]:
+    """Return what image files are decoded to, (height, width, channels): the input, or more.
+
+    Raises:
+        ValueError: a stored size smaller than the network's input.
+    """
     height, width, channels = input_shape(settings)
     size = settings.stored_size
     if size is None:

@@ -23,7 +23,7 @@ import optax
 
 from jaxcnn import loop
 from jaxcnn.data import Arrays, Dataset, epoch_order, eval_batches, to_device
-from jaxcnn.data.batches import _gather
+from jaxcnn.data.batches import gather
 from jaxcnn.early_stopping import EarlyStopping
 from jaxcnn.evaluate import evaluate
 from jaxcnn.fit import EvalStep, TrainStep, run_key

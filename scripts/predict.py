@@ -28,6 +28,7 @@ from jaxcnn import imagenet, models, runs
 from jaxcnn.data import DataError, read_image
 from jaxcnn.data.folder import image_parts, walk
 from jaxcnn.files import write_atomically
+from jaxcnn.recipes import stored_shape
 
 
 class Classifier(NamedTuple):
@@ -177,7 +178,8 @@ def of_run(workdir: Path, checkpoint: str) -> Classifier:
         batch = {"images": pixels, "labels": np.zeros(len(pixels), np.int32)}
         return trained.run.eval_step(trained.state, batch)["probabilities"]
 
-    return Classifier(trained.run.input_shape, 1.0, trained.class_names, predict)
+    # What was stored larger than the network's input is cropped to its centre by the step.
+    return Classifier(stored_shape(trained.settings), 1.0, trained.class_names, predict)
 
 
 def of_file(

@@ -6,10 +6,11 @@ from dataclasses import replace
 import jax
 import numpy as np
 import pytest
+from run_folders import random_weights, rows, settings_of, train
 
-from jaxcnn import log, pretrained, runs, weights
+from jaxcnn import log, runs, weights
 from jaxcnn.evaluate import evaluate
-from jaxcnn.recipes import Settings, load_data
+from jaxcnn.recipes import load_data
 from parity import reference
 
 NEW = (
@@ -22,32 +23,6 @@ NEW = (
     "optimizer_args",
     "schedule_args",
 )
-
-
-def settings_of(network="mlp_mnist", **changes):
-    # Two full batches: a partial one would be another program to compile.
-    values = {"epochs": 1, "batch_size": 64, "learning_rate": 0.05, "examples": 128}
-    return Settings(network, "digits", **values | changes)
-
-
-def train(settings, workdir, **options):
-    return runs.train(settings, load_data(settings), workdir, log_every=2, **options)
-
-
-def rows(workdir):
-    times = ("seconds", "images_per_second")
-    return [{k: v for k, v in r.items() if k not in times} for r in log.read_metrics(workdir)]
-
-
-def random_weights(name, dtype=np.float32, seed=0, **options):
-    """Draw a network's state_dict, small enough to train from."""
-    rng = np.random.default_rng(seed)
-    return {
-        key: np.zeros(shape, np.int64)
-        if key.endswith("num_batches_tracked")
-        else np.abs(0.1 * rng.normal(size=shape)).astype(dtype)
-        for key, shape in pretrained.shapes(name, **options).items()
-    }
 
 
 def forget(workdir, *names):

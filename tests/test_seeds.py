@@ -3,6 +3,7 @@
 import json
 import signal
 from dataclasses import replace
+from functools import cache
 
 import jax
 import jax.numpy as jnp
@@ -11,14 +12,14 @@ import pytest
 from small import SmallNet, small_dataset
 
 from jaxcnn import checkpoint, log, optim, pretrained, runs, schedules
-from jaxcnn.data import Files
+from jaxcnn.data import Files, epoch_order
 from jaxcnn.early_stopping import EarlyStopping
 from jaxcnn.evaluate import evaluate
 from jaxcnn.fit import fit
 from jaxcnn.recipes import Settings, load_data
 from jaxcnn.seeds import train_together
-from jaxcnn.together import fit_together
-from jaxcnn.train import init_state, make_eval_step, make_train_step
+from jaxcnn.together import fit_together, mapped_step, selections, stacked
+from jaxcnn.train import TrainState, init_state, make_eval_step, make_train_step
 
 SEEDS = (4, 1, 7)
 STEPS = 7  # an epoch: 50 examples in batches of 8, the last with 2
@@ -48,10 +49,15 @@ def parts(dtype, **changes):
     train_step = make_train_step(SmallNet(), tx, **images, augment=noisy)
     later = make_train_step(SmallNet(), tx, **images)
 
-    def fresh(seed):
+    @cache
+    def drawn(seed):
         state = init_state(SmallNet(), tx, jax.random.key(seed), jnp.zeros((1, 8, 8, 1), "f4"))
+        return jax.device_get(state)
+
+    def fresh(seed):  # a run donates its own
         return jax.tree.map(
-            lambda x: x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x, state
+            lambda x: jnp.array(x, dtype if jnp.issubdtype(x.dtype, jnp.floating) else x.dtype),
+            drawn(seed),
         )
 
     steps = (train_step, make_eval_step(SmallNet(), **images))
@@ -95,8 +101,8 @@ def without_times(result):
 
 
 def test_each_seed_is_as_alone_in_float64(tmp_path, float64):
-    """Batch norm, dropout, noise, a short batch, a plateau, a later step, early stopping."""
-    fresh, steps, options = parts(jnp.float64, **STOPPING)
+    """Batch norm, dropout, noise, a short batch, a plateau, early stopping."""
+    fresh, steps, options = parts(jnp.float64, later=None, **STOPPING)
     results = together(tmp_path, fresh, steps, options)
     assert [result["epoch"] for result in results.values()] == [2, 3, 3]
     for seed, result in results.items():
@@ -105,10 +111,33 @@ def test_each_seed_is_as_alone_in_float64(tmp_path, float64):
         one, own = tmp_path / "one", tmp_path / f"seed-{seed}"
         assert_close_rows(rows(own), rows(one), 1e-10)
         for which in ("latest", "best"):
-            (got, record), (want, _) = (latest(place, fresh(0), which) for place in (own, one))
+            (got, record), (want, _) = (latest(place, fresh(seed), which) for place in (own, one))
             assert_close_states(got, want, 1e-10)
         assert record["best_epoch"] == result["best_epoch"]
         one.rename(tmp_path / f"one-{seed}")
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_a_step_gathers_each_seeds_batch_and_leaves_a_stopped_seed_alone(shared):
+    def train_step(state, batch, key):
+        images, drawn = batch["images"], jax.random.randint(key, (), 0, 100)
+        state = state.replace(step=state.step + 1, params=state.params + images.sum(0))
+        return state, {"labels": batch["labels"], "drawn": drawn}
+
+    keys = [jax.random.key(seed) for seed in SEEDS]
+    states = [TrainState(jnp.int32(i), jnp.full(2, i), {}, ()) for i in range(3)]
+    images, labels = jnp.arange(12).reshape(6, 2), jnp.arange(6)
+    pixels = images if shared else jnp.stack([images, images, 10 * images])
+    (chosen,) = selections(SEEDS, 6, 4, 2, start=1, active=np.array([True, False, True]))
+    assert chosen.size == 2
+    step = mapped_step(train_step, shared)
+    state, metrics = step(stacked(states), pixels, labels, jnp.stack(keys), *chosen)
+    rows = np.stack([epoch_order(6, seed=seed, epoch=2)[4:] for seed in SEEDS])
+    np.testing.assert_array_equal(metrics["labels"], rows)
+    assert metrics["drawn"].tolist() == [jax.random.randint(k, (), 0, 100) for k in keys]
+    assert state.step.tolist() == [1, 1, 3]
+    moved = [images[rows[i]].sum(0) * (10 if i == 2 and not shared else 1) for i in range(3)]
+    np.testing.assert_array_equal(state.params, [moved[0], [1, 1], 2 + moved[2]])
 
 
 @pytest.fixture(scope="module")
@@ -130,7 +159,7 @@ def interrupt_at(monkeypatch, step):
     monkeypatch.setattr(log, "append_metrics", pressed)
 
 
-@pytest.mark.parametrize("step", [2, 2 * STEPS + 2])
+@pytest.mark.parametrize("step", [pytest.param(2, marks=pytest.mark.slow), 2 * STEPS + 2])
 def test_interrupted_and_resumed_to_the_bit(step, whole, tmp_path, monkeypatch):
     """Also where a seed has stopped early before: it stays as it is."""
     workdir, made, results = whole
@@ -151,7 +180,7 @@ def test_interrupted_and_resumed_to_the_bit(step, whole, tmp_path, monkeypatch):
         assert without_times(again[seed]) == without_times(result)
         ours, theirs = tmp_path / f"seed-{seed}", workdir / f"seed-{seed}"
         assert rows(ours) == rows(theirs)
-        (got, record), (want, other) = (latest(place, made[0](0)) for place in (ours, theirs))
+        (got, record), (want, other) = (latest(place, made[0](seed)) for place in (ours, theirs))
         jax.tree.map(np.testing.assert_array_equal, got, want)
         assert record == other
 

@@ -107,7 +107,7 @@ def _check_sizes(batch_size: int, workers: int) -> None:
 
 
 @partial(jax.jit, static_argnames="batch_size")
-def _gather(images, labels, order, first, batch_size: int) -> Batch:
+def gather(images, labels, order, first, batch_size: int) -> Batch:
     """Gather rows order[first : first + batch_size]."""
     rows = jax.lax.dynamic_slice_in_dim(order, first, batch_size)
     # The rows are in bounds by construction; "clip" spares the default's masking with NaN or 0.
@@ -122,7 +122,7 @@ def _gathered(split: Arrays, order: np.ndarray, batch_size: int, start: int) -> 
     rows = jax.device_put(order)
     for first in range(start * batch_size, len(order), batch_size):
         size = min(batch_size, len(order) - first)
-        yield _gather(split.images, split.labels, rows, np.int32(first), size)
+        yield gather(split.images, split.labels, rows, np.int32(first), size)
 
 
 def _masked(batches: Iterator[Batch], n: int, batch_size: int) -> Batches:
