@@ -214,8 +214,8 @@ def mapped_step(
 
     @partial(jax.jit, donate_argnums=0, static_argnames="size")
     def step(states, images, labels, keys, orders, first, size, active):
-        gather = jax.vmap(partial(_gather, batch_size=size), in_axes=(axis, None, 0, None))
-        moved, metrics = jax.vmap(train_step)(states, gather(images, labels, orders, first), keys)
+        choose = jax.vmap(partial(gather, batch_size=size), in_axes=(axis, None, 0, None))
+        moved, metrics = jax.vmap(train_step)(states, choose(images, labels, orders, first), keys)
 
         def kept(new, old):
             return jnp.where(active.reshape(-1, *(1,) * (new.ndim - 1)), new, old)
