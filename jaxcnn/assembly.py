@@ -3,7 +3,7 @@
 import math
 import re
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -68,7 +68,9 @@ def build(
         ValueError: an unknown name, a bad value, settings that do not go together, or an argument
             that the optimizer or the schedule does not take.
     """
-    schedule = make_schedule(settings, steps_per_epoch)
+    # Of two learning rates the last layer's is shown: it is trained whatever is frozen.
+    rate = settings.learning_rate if settings.lr_head is None else settings.lr_head
+    schedule = make_schedule(replace(settings, learning_rate=rate), steps_per_epoch)
     model = _create(settings, num_classes)
     shape = input_shape(settings)
     _check_size(model, shape, settings)
@@ -162,6 +164,8 @@ def make_penalty(settings: Settings, names: Collection[str]) -> Callable[[Any], 
         if not 0 <= factor < math.inf:
             raise ValueError(f"{name} must be finite and at least 0, got {factor}")
     if not factors:
+        if settings.given("penalized"):
+            raise ValueError(f"penalized={settings.penalized!r}: expected l1 or l2 with it")
         return None
     try:
         chosen = any(re.search(settings.penalized, name) for name in names)

@@ -107,6 +107,7 @@ def load_data(
         skip_corrupt=settings.skip_corrupt,
         tfds_dir=tfds_dir,
     )
+    _check_stored(settings, dataset)
     return divide(
         dataset,
         seed=settings.split_seed,
@@ -130,3 +131,16 @@ def stored_shape(settings: Settings) -> tuple[int, int, int]:
             f"stored_size={size}: expected at least the network's input, {height}x{width}"
         )
     return size, size, channels
+
+
+def _check_stored(settings: Settings, dataset: data.Dataset) -> None:
+    """Raise a ValueError where a stored size is asked of data that have a size of their own."""
+    train = dataset.train
+    if settings.stored_size is None or not isinstance(train, data.Arrays):
+        return
+    if train.images.shape[1:] != stored_shape(settings):
+        height, width = train.images.shape[1:3]
+        raise ValueError(
+            f"stored_size={settings.stored_size}: the images of {settings.data} have a size of "
+            f"their own, {height}x{width}; expected None"
+        )

@@ -93,6 +93,8 @@ class Record:
             log.truncate_metrics(self.workdir, int(state.step))
         self.step = int(state.step)
         self._rates = _rates(self.schedule, state)
+        if self.stopped_early:
+            log.say(f"{self.name}stopped early after epoch {self.step // self.epoch_steps} already")
         return state
 
     def add(self, step: int, metrics: Mapping[str, Any]) -> None:

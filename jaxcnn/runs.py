@@ -120,6 +120,11 @@ def write_result(workdir: Path, result: Mapping[str, Any]) -> None:
     write_atomically(workdir / "results.json", f"{text}\n".encode())
 
 
+def resumable(workdir: Path) -> bool:
+    """Return whether a run folder holds a checkpoint to go on from."""
+    return start.saved(workdir, "latest")
+
+
 def load(workdir: Path, which: str = "best") -> Trained:
     """Load a run's network with the weights of one of its checkpoints.
 

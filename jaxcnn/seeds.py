@@ -26,6 +26,7 @@ def train_together(
     eval_batch_size: int = 500,
     log_every: int = 50,
     checkpoint_every: int = 1000,
+    workers: int = 0,
     cache_dir: Path | None = None,
 ) -> dict[int, dict[str, Any]]:
     """Train one run a seed, all in one program, each into `workdir`/seed-N.
@@ -45,6 +46,7 @@ def train_together(
         eval_batch_size: examples an evaluation step.
         log_every: steps between two rows of metrics.
         checkpoint_every: steps between two checkpoints within an epoch.
+        workers: worker processes that decode files, from which only features can be computed.
         cache_dir: where what is computed of the data once is kept; None is the user's cache folder.
 
     Returns:
@@ -64,7 +66,7 @@ def train_together(
     if not settings.cache_features:  # features are held in memory, whatever the images are
         for split in (dataset.train, dataset.watched[1]):
             in_memory(split)
-    pixels = start.pixels(settings, dataset, cache_dir)
+    pixels = start.pixels(settings, dataset, cache_dir, workers)
     each = {seed: replace(settings, seed=seed) for seed in seeds}
     folders = {seed: workdir / f"seed-{seed}" for seed in seeds}
     recorded = {
@@ -94,6 +96,7 @@ def train_together(
                 folders[seed],
                 resume=resume,
                 batch_size=eval_batch_size,
+                workers=workers,
                 cache_dir=cache_dir,
             )
             for seed in distinct

@@ -45,7 +45,7 @@ class Settings:
     drop_last: bool = False
     """Leave out the last partial batch of an epoch."""
     seed: int = 0
-    """Decides the initial weights, the order of the examples, and dropout."""
+    """Decides the initial weights, the order of the examples, augmentation and dropout."""
     holdout: float = 0.2
     """Share held out for testing, where the source has no test split."""
     split_seed: int = 0
@@ -65,9 +65,9 @@ class Settings:
     freeze_norms: bool = False
     """Batch norms that are frozen use and keep their running statistics."""
     lr_head: float | None = None
-    """Initial learning rate of the last layer; None is that of all."""
+    """Initial learning rate of the last layer, then the one that is logged; None is that of all."""
     cache_features: bool = False
-    """Compute what the last layer sees once, keep it, and train that layer on it alone."""
+    """Compute once, as in evaluation, what the last layer sees; train that layer on it alone."""
     validation: float = 0.0
     """Share of the training set held out to choose the best epoch by; 0 chooses on the test set."""
     examples: int | None = None
@@ -83,7 +83,7 @@ class Settings:
     augment: str = ""
     """How training images are changed at random: "random_crop(padding=4), ..."; see --list."""
     dropout: float | None = None
-    """Share of values dropped in front of the last layers; None is the network's own."""
+    """Share of values dropped, where the network has a dropout; None is the network's own."""
     dropout2d: float | None = None
     """Share of channels dropped behind each pooling; None is the network's own."""
     label_smoothing: float = 0.0

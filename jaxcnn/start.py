@@ -75,12 +75,12 @@ def recorded(
     if resume:
         before = log.read_config(workdir)["settings"]
         _check_same(before, found, workdir)
-        if not _saved(workdir, "latest"):
+        if not saved(workdir, "latest"):
             raise FileNotFoundError(
-                f"{workdir}: no checkpoint to resume from; start anew with another --workdir"
+                f"{workdir}: no checkpoint to resume from; start anew without --resume"
             )
         return {name: value for name, value in found.items() if name in before}
-    if any(_saved(workdir, which) for which in ("latest", "best")):
+    if any(saved(workdir, which) for which in ("latest", "best")):
         raise FileExistsError(
             f"{workdir} already holds a run: continue it with --resume, or name another --workdir"
         )
@@ -189,15 +189,22 @@ def on_features(
 
 
 def early_stopping(settings: Settings) -> EarlyStopping | None:
-    """Return the early stopping that settings ask for, None without."""
+    """Return the early stopping that settings ask for, None without.
+
+    Raises:
+        ValueError: a bad value, or one that means nothing without early stopping.
+    """
     if settings.early_stopping is None:
+        for name, value in settings.given("early_stopping_metric", "min_delta").items():
+            raise ValueError(f"{name}={value!r}: expected early_stopping with it")
         return None
     return EarlyStopping(
         settings.early_stopping, settings.early_stopping_metric, settings.min_delta
     )
 
 
-def _saved(workdir: Path, which: str) -> bool:
+def saved(workdir: Path, which: str) -> bool:
+    """Return whether a run folder holds its "best" or "latest" checkpoint."""
     return checkpoint.saved_step(workdir / "checkpoints" / which) is not None
 
 

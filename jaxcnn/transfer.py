@@ -5,6 +5,7 @@ documented use is a network trained on ImageNet whose last layer is replaced, ei
 or with everything but that layer frozen.
 """
 
+import math
 import re
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple
@@ -56,6 +57,14 @@ def frozen_pattern(settings: Settings, names: Collection[str]) -> str | None:
             f"freeze={settings.freeze!r} matches the start of no parameter's path; they are "
             f"{', '.join(names)}"
         )
+    norms = [name for name in matched if name.endswith(".scale")]
+    if settings.freeze_norms and not norms:
+        raise ValueError(f"freeze_norms: freeze={settings.freeze!r} matches no batch norm")
+    if settings.cache_features and norms and not settings.freeze_norms:
+        raise ValueError(
+            f"cache_features: the batch norms of {settings.network} would see other statistics in "
+            "every batch; expected freeze_norms with it"
+        )
     if len(matched) == len(names) and settings.unfreeze_at is None:
         raise ValueError(f"freeze={settings.freeze!r} leaves nothing to train")
     return pattern
@@ -81,11 +90,12 @@ def parts(
     if frozen is not None:
         epochs = settings.unfreeze_at
         held = {"start": None if epochs is None else epochs * steps_per_epoch, "frozen": not thawed}
-        if rate is not None:
-            found.append(Part(f"(?={head}\\Z){frozen}", rate, **held))
         found.append(Part(frozen, None, **held))
+        if rate is not None:
+            found.insert(0, Part(f"(?={head}\\Z){frozen}", rate, **held))
     if rate is not None:
-        found.append(Part(head, rate))
+        # Before the frozen rest: of several groups' learning rates the first is shown.
+        found.insert(-1, Part(head, rate))
     return tuple(found)
 
 
@@ -197,14 +207,19 @@ def _check(settings: Settings) -> None:
         raise ValueError(f"{name}={value}: nothing is frozen; expected freeze with it")
     if settings.unfreeze_at is not None and settings.unfreeze_at < 1:
         raise ValueError(f"unfreeze_at must be at least 1, got {settings.unfreeze_at}")
-    if settings.lr_head is not None and not settings.lr_head >= 0:
-        raise ValueError(f"lr_head must be at least 0, got {settings.lr_head}")
+    if settings.lr_head is not None and not 0 <= settings.lr_head < math.inf:
+        raise ValueError(f"lr_head must be finite and at least 0, got {settings.lr_head}")
     if settings.cache_features:
         if settings.freeze != ALL_BUT_HEAD or settings.unfreeze_at is not None:
             raise ValueError(
                 f"cache_features: the features stay the same only with freeze={ALL_BUT_HEAD!r} and "
                 f"without unfreeze_at, got freeze={settings.freeze!r}, "
                 f"unfreeze_at={settings.unfreeze_at}"
+            )
+        if len(heads(settings.network)) > 1:
+            raise ValueError(
+                f"cache_features: {settings.network} has auxiliary classifiers, which see other "
+                f"features than its last layer: {', '.join(heads(settings.network))}"
             )
         if settings.augment:
             raise ValueError(

@@ -7,7 +7,9 @@ from pathlib import Path
 import tyro
 
 # Python puts a script's folder first on the path; parity.py in it would hide the package `parity`.
-sys.path[:] = [p for p in sys.path if Path(p or ".").resolve() != Path(__file__).resolve().parent]
+# Worker processes import the script anew from this path, and with it what stands beside it.
+_HERE = Path(__file__).resolve().parent
+sys.path[:] = [p for p in sys.path if Path(p or ".").resolve() != _HERE] + [str(_HERE)]
 
 
 def run(main: Callable[..., None], *, parse: bool = True) -> None:

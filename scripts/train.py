@@ -90,6 +90,8 @@ def main() -> None:
     recipe = sys.argv[1]
     if options.seeds < 1:
         raise ValueError(f"--seeds must be at least 1, got {options.seeds}")
+    if options.together and options.seeds < 2:
+        raise ValueError(f"--together: expected --seeds of at least 2, got {options.seeds}")
     workdir = _workdir(recipe, options)
     options = replace(options, settings=for_its_optimizer(options.settings, RECIPES[recipe][1]))
     settings = options.settings
@@ -122,14 +124,13 @@ def main() -> None:
 def _train_one(settings: Settings, dataset: data.Dataset, folder: Path, options: Options) -> float:
     """Train one run; return the test accuracy of its best checkpoint."""
     # With several seeds some may not have been started when the command was interrupted.
-    resume = options.resume and (options.seeds == 1 or (folder / "config.json").exists())
+    resume = options.resume and (options.seeds == 1 or runs.resumable(folder))
     result = runs.train(
         settings,
         dataset,
         folder,
         initial=_initial(settings, resume),
         resume=resume,
-        workers=options.workers,
         **_numbers(options),
     )
     return _finish(result, settings, dataset, folder, options)
@@ -148,16 +149,22 @@ def _train_together(
         resume=options.resume,
         **_numbers(options),
     )
+    # Those that have stopped early are pictured, also where the others were interrupted.
+    in_turn = sorted(found, key=lambda seed: found[seed]["interrupted"])
     return {
         seed: _finish(
-            result, replace(options.settings, seed=seed), dataset, workdir / f"seed-{seed}", options
+            found[seed],
+            replace(options.settings, seed=seed),
+            dataset,
+            workdir / f"seed-{seed}",
+            options,
         )
-        for seed, result in found.items()
+        for seed in in_turn
     }
 
 
 def _numbers(options: Options) -> dict:
-    names = ("eval_batch_size", "log_every", "checkpoint_every", "cache_dir")
+    names = ("eval_batch_size", "log_every", "checkpoint_every", "cache_dir", "workers")
     return {name: getattr(options, name) for name in names}
 
 

@@ -127,6 +127,7 @@ def test_stored_images_are_cropped_to_their_centre():
         ("mlp_mnist", {"l2": float("nan")}, "l2 must be finite and at least 0, got nan"),
         ("mlp_mnist", {"l1": 1.0, "penalized": "nothing"}, "penalized='nothing' matches none of"),
         ("mlp_mnist", {"l1": 1.0, "penalized": "("}, r"penalized='\('"),
+        ("mlp_mnist", {"penalized": "fc"}, "penalized='fc': expected l1 or l2 with it"),
         ("mlp_mnist", {"label_smoothing": 1.5}, r"label_smoothing must be in \[0, 1\], got 1.5"),
         ("mlp_mnist", {"augment": "sharpen"}, "augment.*sharpen"),
     ],

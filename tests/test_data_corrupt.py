@@ -44,6 +44,17 @@ def assert_listed(text):
         assert re.search(f"\n  [^ ]*{name.replace('/', '.')}: {reason}", text), text
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_link_to_nothing_is_a_damaged_file(tree, load, stream, capsys):
+    (tree / "train/ant/3.jpg").symlink_to(tree / "gone.jpg")
+    values = streamed_values if stream else contents
+    assert values(load(tree, skip_corrupt=True, stream=stream)) == WANT
+    assert "train/ant/3.jpg: cannot be read (No such file or directory)" in capsys.readouterr().err
+    if not stream:
+        with pytest.raises(data.DataError, match="1 damaged.*\n.*train/ant/3.jpg: cannot be read"):
+            load(tree)
+
+
 @pytest.mark.parametrize("suffix", ["", ".tar.gz", ".zip"])
 def test_all_damaged_files_are_one_error(damaged, load, tmp_path, suffix):
     path = pack(damaged, tmp_path / f"packed{suffix}") if suffix else damaged

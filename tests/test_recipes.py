@@ -126,6 +126,13 @@ def test_images_are_loaded_at_the_size_of_the_settings(tmp_path):
     assert dataset.train.images.shape == (2, 16, 16, 3)
 
 
+def test_a_stored_size_is_for_image_files():
+    with pytest.raises(ValueError, match="stored_size=40: the images of digits .* 8x8; expected"):
+        load_data(settings_of_digits(stored_size=40))
+    with pytest.raises(ValueError, match="stored_size=20: expected at least .* 28x28"):
+        load_data(settings_of_digits(stored_size=20))
+
+
 @pytest.mark.parametrize(
     ("network", "changes", "message"),
     [

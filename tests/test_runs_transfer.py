@@ -62,7 +62,12 @@ def test_cached_features_train_the_head_as_the_whole_network_does(tmp_path, caps
     "changes",
     [
         {"unfreeze_at": 1, "freeze_norms": True, "lr_head": 0.2, "optimizer": "adam"},
-        {"cache_features": True, "normalization": "dataset", "early_stopping": 3},
+        {
+            "cache_features": True,
+            "freeze_norms": True,
+            "normalization": "dataset",
+            "early_stopping": 3,
+        },
         {
             "freeze": "",
             "augment": "random_crop(padding=1), color_jitter(brightness=0.3)",
@@ -112,6 +117,7 @@ def test_the_pixels_of_the_data_are_recorded(tmp_path):
         ({"replace_head": 3}, "replace_head=3: the data have 10 classes"),
         ({"replace_head": None}, "replace_head=10 draws that layer anew"),
         ({"early_stopping": -1}, "patience.*-1"),
+        ({"min_delta": 0.1}, "min_delta=0.1: expected early_stopping with it"),
     ],
 )
 def test_errors_leave_nothing_behind(changes, message, tmp_path):

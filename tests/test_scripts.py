@@ -280,3 +280,21 @@ def test_validation_chooses_and_the_test_set_is_used_once(tmp_path):
     assert (settings["validation"], settings["examples"]) == (0.25, 300)
     out = call("evaluate", workdir)
     assert f"359 test images, loss {tested['loss']:.4f}" in out
+
+
+def test_worker_processes_find_what_the_script_imports(tree, tmp_path):
+    options = ("--data", f"folder:{tree}", "--stream", "True", "--workers", 1, "--epochs", 1)
+    out = call("train", "digits-cnn", *options, "--workdir", tmp_path / "run", "--batch-size", 4)
+    assert "epoch 1/1: train loss" in out
+
+
+def test_seeds_in_one_program_and_their_summary(tmp_path):
+    seeds = ("--seeds", 2, "--together", "--epochs", 1, "--examples", 200)
+    out = call("train", "digits-overfit", *seeds, "--workdir", tmp_path)
+    summary = json.loads((tmp_path / "results.json").read_text())
+    accuracies = summary["seeds"]
+    assert accuracies.keys() == {"0", "1"}
+    np.testing.assert_allclose(summary["mean"], np.mean(list(accuracies.values())))
+    np.testing.assert_allclose(summary["deviation"], np.std(list(accuracies.values()), ddof=1))
+    assert f"over 2 seeds: {100 * summary['mean']:.2f} %" in out
+    assert all((tmp_path / f"seed-{seed}/mistakes.png").exists() for seed in (0, 1))

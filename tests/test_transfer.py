@@ -63,8 +63,13 @@ def test_a_pattern_is_of_how_paths_start():
         ({"freeze_norms": True}, "freeze_norms=True: nothing is frozen"),
         ({"freeze": ".*"}, "leaves nothing to train"),
         ({"freeze": "fc", "unfreeze_at": 0}, "unfreeze_at must be at least 1, got 0"),
-        ({"lr_head": -1.0}, "lr_head must be at least 0, got -1.0"),
-        ({"lr_head": float("nan")}, "lr_head must be at least 0, got nan"),
+        ({"lr_head": -1.0}, "lr_head must be finite and at least 0, got -1.0"),
+        ({"lr_head": float("inf")}, "lr_head must be finite and at least 0, got inf"),
+        ({"freeze": "fc", "freeze_norms": True}, "freeze_norms: freeze='fc' matches no batch norm"),
+        (
+            {"cache_features": True, "freeze": "all-but-head"},
+            "batch norms of cnn_mnist .* expected freeze_norms",
+        ),
         ({"replace_head": 2}, "replace_head=2: expected init"),
         ({"cache_features": True}, "only with freeze='all-but-head'"),
         (
@@ -78,15 +83,21 @@ def test_a_pattern_is_of_how_paths_start():
     ],
 )
 def test_errors(changes, message):
-    names = ("layer1.0.kernel", "fc.kernel")
+    names = ("layer1.0.kernel", "layer1.1.scale", "fc.kernel")
     with pytest.raises(ValueError, match=message):
         transfer.frozen_pattern(settings_of("cnn_mnist", **changes), names)
+
+
+def test_features_of_several_heads_are_refused():
+    settings = settings_of("googlenet", cache_features=True, freeze="all-but-head")
+    with pytest.raises(ValueError, match=r"googlenet has auxiliary classifiers.*aux1\.fc2"):
+        transfer.frozen_pattern(settings, ("conv1.conv.kernel", "fc.kernel"))
 
 
 def test_parts_of_a_run():
     names = ("layer1.0.kernel", "fc.kernel")
     settings = settings_of("cnn_mnist", freeze="all-but-head", unfreeze_at=2, lr_head=0.5)
-    body, head = transfer.parts(settings, names, 10, thawed=False)[-2:]
+    _, head, body = transfer.parts(settings, names, 10, thawed=False)
     assert (body.start, body.frozen, body.learning_rate) == (20, True, None)
     assert head == Part(r"(?:fc)\.[^.]+", 0.5)
     assert not any(part.frozen for part in transfer.parts(settings, names, 10, thawed=True))

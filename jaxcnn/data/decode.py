@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from os import PathLike, cpu_count
+from pathlib import Path
 from typing import IO
 
 import numpy as np
@@ -96,6 +97,17 @@ def _eight_bits(image: Image.Image) -> Image.Image:
     if not image.mode.startswith("I"):
         return image
     return Image.fromarray((np.asarray(image) >> 8).clip(0, 255).astype(np.uint8))
+
+
+def read_file(path: Path, name: str) -> bytes | DataError:
+    """Return a file's bytes, or as `decode_all` takes it the error that reading it met.
+
+    A link to nothing is such a file. `name` is what the error calls it.
+    """
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        return DataError(f"{name}: cannot be read ({error.strerror or error})")
 
 
 def decode_all(

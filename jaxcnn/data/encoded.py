@@ -17,7 +17,7 @@ import numpy as np
 
 from jaxcnn.data import cache
 from jaxcnn.data.dataset import Arrays, DataError, Files, check_classes, hold_out
-from jaxcnn.data.decode import decode_all
+from jaxcnn.data.decode import decode_all, read_file
 from jaxcnn.files import cache_root
 from jaxcnn.progress import say
 
@@ -170,7 +170,7 @@ def _without_damaged(source: Encoded, listing: Listing, directory: Path, root: P
     damaged = None if source.key is None else cache.read_json(path, source.key)
     if not isinstance(damaged, dict):
         names = list(chain.from_iterable(listing.names.values()))
-        read = ((row, name, (directory / name).read_bytes()) for row, name in enumerate(names))
+        read = ((row, name, read_file(directory / name, name)) for row, name in enumerate(names))
         _, found = decode_all(read, len(names), (1, 1, 3))
         damaged = {names[row]: found[row] for row in sorted(found)}
         if source.key is not None:

@@ -18,6 +18,7 @@ import numpy as np
 
 from jaxcnn.data import archive, cache
 from jaxcnn.data.dataset import DataError
+from jaxcnn.data.decode import read_file
 from jaxcnn.data.encoded import UNDIVIDED, Encoded, Listing
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".ppm", ".pgm", ".tif", ".tiff")
@@ -48,7 +49,7 @@ def _open_directory(path: Path) -> Encoded:
         path=path,
         key=cache.fingerprint(sorted(files.items())),
         list=partial(read_layout, f"folder:{path}", files, directories),
-        read=lambda names: ((name, (path / name).read_bytes()) for name in names),
+        read=lambda names: ((name, read_file(path / name, name)) for name in names),
         directory=path.absolute(),
     )
 
@@ -80,7 +81,9 @@ def walk(root: Path) -> tuple[dict[str, os.stat_result], set[str]]:
         for name in names:
             if name.lower().endswith(SUFFIXES):
                 path = here / name
-                files[path.relative_to(root).as_posix()] = path.stat()
+                # A link to nothing is a damaged file, of which reading will tell.
+                stat = path.stat() if path.exists() else path.lstat()
+                files[path.relative_to(root).as_posix()] = stat
     return files, directories
 
 

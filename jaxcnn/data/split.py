@@ -38,8 +38,8 @@ def split_folder(
     """Divide the images below `source` into `dest`/train/CLASS and `dest`/valid/CLASS.
 
     What `load("folder:DEST", ...)` takes, and the division that it makes itself of class folders
-    at the same `seed` and `holdout`. `dest` appears when it is complete; an error or Ctrl-C leaves
-    everything as it was. Images of class folders keep their places below them; hidden files and
+    at the same `seed` and `holdout`. `dest` appears when it is complete; an error or Ctrl-C before
+    that leaves everything as it was. Images of class folders keep their places below them; hidden files and
     what is no image by its name stay behind.
 
     Args:
