@@ -39,8 +39,8 @@ def split_folder(
 
     What `load("folder:DEST", ...)` takes, and the division that it makes itself of class folders
     at the same `seed` and `holdout`. `dest` appears when it is complete; an error or Ctrl-C before
-    that leaves everything as it was. Images of class folders keep their places below them; hidden files and
-    what is no image by its name stay behind.
+    that leaves everything as it was. Images of class folders keep their places below them; hidden
+    files and what is no image by its name stay behind.
 
     Args:
         source: a folder of images, or of class folders.
