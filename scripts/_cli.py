@@ -7,9 +7,11 @@ from pathlib import Path
 import tyro
 
 # Python puts a script's folder first on the path; parity.py in it would hide the package `parity`.
-# Worker processes import the script anew from this path, and with it what stands beside it.
+# It has to stay on it, behind the package's own folder: worker processes begin with this path and
+# import the script anew, and with it what stands beside it.
 _HERE = Path(__file__).resolve().parent
-sys.path[:] = [p for p in sys.path if Path(p or ".").resolve() != _HERE] + [str(_HERE)]
+sys.path[:] = [p for p in sys.path if Path(p or ".").resolve() != _HERE]
+sys.path += [str(_HERE.parent), str(_HERE)]
 
 
 def run(main: Callable[..., None], *, parse: bool = True) -> None:
