@@ -76,9 +76,8 @@ def recorded(
         before = log.read_config(workdir)["settings"]
         _check_same(before, found, workdir)
         if not saved(workdir, "latest"):
-            raise FileNotFoundError(
-                f"{workdir}: no checkpoint to resume from; start anew without --resume"
-            )
+            how = "with another --workdir" if saved(workdir, "best") else "without --resume"
+            raise FileNotFoundError(f"{workdir}: no checkpoint to resume from; start anew {how}")
         return {name: value for name, value in found.items() if name in before}
     if any(saved(workdir, which) for which in ("latest", "best")):
         raise FileExistsError(

@@ -5,6 +5,7 @@ from tempfile import TemporaryDirectory
 import jax
 import pytest
 from data_trees import SHAPE, write_tree
+from long_tests import LONG
 
 from jaxcnn import canvas, data
 
@@ -27,6 +28,15 @@ def pytest_configure(config):
     for name, value in settings.items():
         os.environ[name.upper()] = str(value)
         jax.config.update(name, value)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Mark long tests slow, before marks choose what runs."""
+    for item in items:
+        test, _, parameters = item.nodeid.rpartition("/")[2].partition("[")
+        if parameters.removesuffix("]") in LONG.get(test, ()):
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from long_tests import LONG
 
 ROOT = Path(__file__).resolve().parents[1]
 FILES = sorted((ROOT / "jaxcnn").rglob("*.py"))
@@ -114,3 +115,10 @@ dataset = data.load("digits", models.input_shape(settings.network))
 print(runs.train(settings, dataset, Path({str(tmp_path)!r}))["accuracy"])
 """
     assert float(run_python(code).splitlines()[-1]) > 0.5
+
+
+def test_long_tests_are_there():
+    """A test that was renamed would come back into every run unseen."""
+    for test in LONG:
+        file, _, name = test.partition("::")
+        assert f"def {name}(" in (ROOT / "tests" / file).read_text(), test
