@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.nn.functional import conv2d as torch_conv2d
 
-from jaxcnn.layers import Conv2d, Linear, conv, conv2d, global_avg_pool2d
+from jaxcnn.layers import Conv2d, Linear, conv2d, forms, global_avg_pool2d
 from parity.errors import assert_close
 from parity.functions import compare, mapped
 
@@ -65,10 +65,10 @@ def check(images, kernel, options, dtype, bias=True, second=False, zeros=frozens
 # PyTorch says so where the odd zero of 'same' costs it a copy.
 @pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
-@pytest.mark.parametrize("form", ["_convolution", "_matrix_product"])
+@pytest.mark.parametrize("form", ["convolution", "matrix_product"])
 @pytest.mark.parametrize(("images", "kernel", "options"), GRID)
 def test_both_forms(images, kernel, options, form, dtype, monkeypatch):
-    monkeypatch.setattr(conv, "_form", lambda *_: getattr(conv, form))
+    monkeypatch.setattr(forms, "conv", lambda *_: form)
     check(images, kernel, options, dtype)
 
 
@@ -126,9 +126,9 @@ def test_one_by_one_convolution_and_global_pool_stand_in_place_of_a_linear(float
     np.testing.assert_allclose(linear, want.numpy(), rtol=1e-12)
 
 
-@pytest.mark.parametrize("form", ["_convolution", "_matrix_product"])
+@pytest.mark.parametrize("form", ["convolution", "matrix_product"])
 def test_padding_of_every_side(form, monkeypatch):
-    monkeypatch.setattr(conv, "_form", lambda *_: getattr(conv, form))
+    monkeypatch.setattr(forms, "conv", lambda *_: form)
     (top, bottom), (left, right) = sides = ((1, 2), (0, 3))
     got, want = compare(
         lambda x, weight: conv2d(x, weight, padding=sides, stride=2),

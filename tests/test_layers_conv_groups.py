@@ -9,7 +9,7 @@ from precisions import PRECISIONS
 from test_layers_conv import arguments, check
 
 from jaxcnn import native
-from jaxcnn.layers import conv, conv2d
+from jaxcnn.layers import conv2d, forms
 from parity.errors import assert_close
 from parity.functions import mapped
 
@@ -44,19 +44,20 @@ DEPTHWISE = [(images, k, {**o, "groups": images[1]}) for images, k, o in DEPTHWI
 
 @pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")
 @pytest.mark.parametrize("dtype", PRECISIONS)
-@pytest.mark.parametrize("form", ["_convolution", "_split"])
+@pytest.mark.parametrize("form", ["convolution", "split"])
 @pytest.mark.parametrize(("images", "kernel", "options"), GROUPED)
 def test_both_forms_of_groups(images, kernel, options, form, dtype, monkeypatch):
-    monkeypatch.setattr(conv, "_form", lambda *_: getattr(conv, form))
+    # The convolutions of a split one have a form too.
+    monkeypatch.setattr(forms, "conv", lambda *args: form if args[2] > 1 else "convolution")
     check(images, kernel, options, dtype)
 
 
 @pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")
 @pytest.mark.parametrize("dtype", PRECISIONS)
-@pytest.mark.parametrize("form", ["_convolution", "_depthwise"])
+@pytest.mark.parametrize("form", ["convolution", "depthwise"])
 @pytest.mark.parametrize(("images", "kernel", "options"), DEPTHWISE[:-1])
 def test_both_forms_of_depthwise(images, kernel, options, form, dtype, monkeypatch):
-    monkeypatch.setattr(conv, "_form", lambda *_: getattr(conv, form))
+    monkeypatch.setattr(forms, "conv", lambda *_: form)
     check(images, kernel, options, dtype)
 
 
@@ -109,30 +110,36 @@ def test_random_arguments(case):
 
 
 def test_choice_of_form(monkeypatch):
-    monkeypatch.setattr(native, "available", lambda: False)
+    monkeypatch.setattr(native, "available", lambda _: False)
 
     def form(dtype, images, kernel, groups=1):
         arrays = (jax.ShapeDtypeStruct(shape, dtype) for shape in (images, kernel))
-        return conv._form(*arrays, groups).__name__
+        return forms.conv(*arrays, groups)
 
-    assert form("float64", (1, 9, 9, 4), (3, 3, 4, 2)) == "_matrix_product"
-    assert form("float32", (1, 9, 9, 4), (3, 3, 4, 2)) == "_convolution"
-    assert form("float32", (1, 2, 9, 4), (3, 3, 4, 2)) == "_matrix_product"
-    assert form("float32", (1, 9, 9, 4), (1, 1, 4, 2)) == "_matrix_product"
-    assert form("float64", (1, 2, 9, 4), (3, 3, 2, 2), 2) == "_split"
-    assert form("float32", (1, 9, 9, 4), (3, 3, 1, 8), 4) == "_depthwise"
-    assert form("float32", (1, 9, 9, 4), (9, 9, 1, 4), 4) == "_convolution"
-    monkeypatch.setattr(native, "available", lambda: True)
-    assert form("float64", (1, 2, 9, 8), (3, 3, 4, 8), 2) == "_direct"
-    assert form("float32", (1, 9, 9, 4), (9, 9, 1, 4), 4) == "_direct"
-    assert form("float32", (1, 9, 9, 4), (3, 3, 1, 8), 4) == "_depthwise"
-    assert form("float32", (1, 9, 9, 8), (3, 3, 4, 4), 2) == "_split"
-    assert form("bfloat16", (1, 9, 9, 8), (3, 3, 4, 8), 2) == "_split"
+    assert form("float64", (1, 9, 9, 4), (3, 3, 4, 2)) == "matrix_product"
+    assert form("float32", (1, 9, 9, 4), (3, 3, 4, 2)) == "convolution"
+    assert form("float32", (1, 2, 9, 4), (3, 3, 4, 2)) == "matrix_product"
+    assert form("float32", (1, 9, 9, 4), (1, 1, 4, 2)) == "matrix_product"
+    assert form("float64", (1, 2, 9, 4), (3, 3, 2, 2), 2) == "split"
+    assert form("float32", (1, 9, 9, 4), (3, 3, 1, 8), 4) == "depthwise"
+    assert form("float32", (1, 9, 9, 4), (9, 9, 1, 4), 4) == "convolution"
+    monkeypatch.setattr(native, "available", lambda dtype: dtype in native.DTYPES)
+    assert form("float32", (1, 2, 9, 8), (3, 3, 8, 1)) == "direct"
+    assert form("float64", (1, 9, 9, 4), (1, 1, 4, 2)) == "direct"
+    assert form("bfloat16", (1, 9, 9, 4), (3, 3, 4, 2)) == "convolution"
+    with forms.prefer("xla"):
+        assert form("float32", (1, 9, 9, 4), (3, 3, 4, 2)) == "convolution"
+        assert form("float64", (1, 2, 9, 8), (3, 3, 4, 8), 2) == "split"
+    assert form("float64", (1, 2, 9, 8), (3, 3, 4, 8), 2) == "direct"
+    assert form("float32", (1, 9, 9, 4), (9, 9, 1, 4), 4) == "direct"
+    assert form("float32", (1, 9, 9, 4), (3, 3, 1, 8), 4) == "depthwise"
+    assert form("float32", (1, 9, 9, 8), (3, 3, 4, 4), 2) == "split"
+    assert form("bfloat16", (1, 9, 9, 8), (3, 3, 4, 8), 2) == "split"
     # Elsewhere cuDNN or its like does the groups.
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    assert form("float32", (1, 9, 9, 4), (3, 3, 2, 2), 2) == "_convolution"
-    assert form("float32", (1, 9, 9, 4), (3, 3, 1, 4), 4) == "_convolution"
-    assert form("float32", (1, 9, 9, 4), (1, 1, 4, 2)) == "_convolution"
+    assert form("float32", (1, 9, 9, 4), (3, 3, 2, 2), 2) == "convolution"
+    assert form("float32", (1, 9, 9, 4), (3, 3, 1, 4), 4) == "convolution"
+    assert form("float32", (1, 9, 9, 4), (1, 1, 4, 2)) == "convolution"
 
 
 def test_a_nan_stays_in_its_group():

@@ -1,4 +1,4 @@
-"""The direct form of grouped and depthwise convolutions: values, gradients, second gradients."""
+"""The direct form of convolutions: values, gradients of both kinds and of any order, `vmap`."""
 
 import jax
 import jax.numpy as jnp
@@ -7,24 +7,24 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from precisions import PRECISIONS
-from test_layers_conv import arguments, check
+from test_layers_conv import GRID, arguments, check
 from test_layers_conv_groups import DEPTHWISE, GROUPED
 
 from jaxcnn import native
-from jaxcnn.layers import conv, conv2d
+from jaxcnn.layers import conv2d, forms
 from parity.errors import assert_close
 from parity.functions import mapped
 
 
 @pytest.fixture(autouse=True, scope="module")
 def library():
-    if not native.available():
+    if not native.available("float64"):
         pytest.skip("no C++ compiler")
 
 
 @pytest.fixture(autouse=True)
 def always_direct(monkeypatch):
-    monkeypatch.setattr(conv, "_form", lambda *_: conv._direct)
+    monkeypatch.setattr(forms, "conv", lambda *_: "direct")
 
 
 # Channels that fill vectors of every width: (batch, in, height, width), (out, kh, kw), arguments.
@@ -39,22 +39,32 @@ WIDE = [
     ((2, 64, 3, 3), (64, 5, 5), {"groups": 64, "padding": 2}),
     ((2, 17, 9, 4), (17, 2, 4), {"groups": 17, "padding": (1, 3), "stride": (3, 1)}),
     ((1, 6, 1, 1), (4, 3, 3), {"groups": 2, "padding": 4, "stride": 5}),  # windows of zeros only
+    ((2, 3, 11, 9), (70, 5, 7), {"stride": 2, "padding": (2, 3)}),
+    ((1, 1, 8, 6), (13, 3, 5), {"padding": 2, "dilation": (1, 2)}),
+    ((2, 130, 5, 6), (35, 3, 3), {"padding": 1, "stride": 2}),
+    ((3, 21, 2, 2), (200, 3, 3), {"padding": 1}),
+    ((2, 9, 7, 8), (5, 1, 1), {"stride": (2, 3)}),
+    ((1, 2, 1, 1), (3, 3, 3), {"padding": 4, "stride": 5}),
 ]
 
 
 @pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")
 @pytest.mark.parametrize("dtype", PRECISIONS)
-@pytest.mark.parametrize(("images", "kernel", "options"), GROUPED + DEPTHWISE + WIDE)
+@pytest.mark.parametrize(("images", "kernel", "options"), GRID + GROUPED + DEPTHWISE + WIDE)
 def test_every_shape(images, kernel, options, dtype):
     check(images, kernel, options, dtype, zeros={"gradient of x", "gradient of weight"})
 
 
-@pytest.mark.parametrize(("images", "kernel", "options"), [*GROUPED[:3], *DEPTHWISE[:4], WIDE[0]])
+@pytest.mark.parametrize(
+    ("images", "kernel", "options"), [*GRID[1:12:3], *GROUPED[:3], *DEPTHWISE[:4], WIDE[0]]
+)
 def test_gradients_of_gradients(images, kernel, options):
     check(images, kernel, options, "float64", second=True)
 
 
-@pytest.mark.parametrize(("images", "kernel", "options"), [GROUPED[0], DEPTHWISE[1], WIDE[0]])
+@pytest.mark.parametrize(
+    ("images", "kernel", "options"), [GRID[1], GROUPED[0], DEPTHWISE[1], WIDE[0]]
+)
 def test_vmap(images, kernel, options):
     got, want = mapped(
         lambda x, weight, bias: conv2d(x, weight, bias, **options),
@@ -86,21 +96,23 @@ def test_random_arguments(case):
     check(*case, "float64", zeros={"gradient of x", "gradient of weight"})
 
 
-def test_no_images_and_a_large_batch(float64):
+def test_no_images_and_a_large_batch(float64, monkeypatch):
     """None, and so many that every thread has several tasks."""
     rng = np.random.default_rng(0)
     kernel = jnp.asarray(rng.normal(size=(3, 3, 4, 8)))
     assert conv2d(jnp.zeros((0, 5, 5, 8)), kernel, groups=2).shape == (0, 3, 3, 8)
     images = jnp.asarray(rng.normal(size=(64, 24, 24, 8)))
 
-    def form(which):
+    def form(name):
         def loss(images, kernel):
-            out = which(images, kernel, (1, 1), ((1, 1), (1, 1)), (1, 1), 2)
+            with forms.prefer(name):
+                out = conv2d(images, kernel, padding=1, groups=2)
             return jnp.sum(jnp.sin(out)), out
 
         return jax.value_and_grad(loss, (0, 1), has_aux=True)(images, kernel)
 
-    ((_, out), gradients), ((_, want), wanted) = form(conv._direct), form(conv._split)
+    monkeypatch.undo()
+    ((_, out), gradients), ((_, want), wanted) = form("native"), form("xla")
     for ours, theirs in ((out, want), *zip(gradients, wanted, strict=True)):
         np.testing.assert_allclose(ours, theirs, atol=1e-12 * float(jnp.abs(theirs).max()))
 
@@ -112,3 +124,41 @@ def test_nothing_leaks_from_a_group():
         out = conv2d(images, kernel, groups=groups, padding=1)
         own = channels // groups
         assert jnp.isnan(out[..., :own]).any() and jnp.isfinite(out[..., own:]).all()
+
+
+def test_forward_derivatives(float64):
+    """Of a convolution, alone and of its gradient, beside those of XLA's form."""
+    rng = np.random.default_rng(1)
+    shapes = (2, 7, 6, 5), (3, 3, 5, 9), (9,)
+    values, directions = ([jnp.asarray(rng.normal(size=s)) for s in shapes] for _ in range(2))
+
+    def outputs(*arrays):
+        return jnp.sin(conv2d(*arrays, stride=2, padding=1))
+
+    def derivatives():
+        gradient = jax.grad(lambda *arrays: jnp.sum(outputs(*arrays) ** 2), (0, 1, 2))
+        return jax.jvp(outputs, values, directions), jax.jvp(gradient, values, directions)
+
+    got = derivatives()
+    assert "jaxcnn_outputs" in str(jax.make_jaxpr(derivatives)())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(forms, "conv", lambda *_: "matrix_product")
+        want = derivatives()
+    for ours, theirs in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-12 * float(jnp.abs(theirs).max()))
+
+
+def test_a_jitted_function_follows_the_preference(monkeypatch):
+    monkeypatch.undo()
+    function = jax.jit(lambda x, kernel: conv2d(x, kernel))
+    arrays = jnp.ones((1, 5, 5, 4)), jnp.ones((3, 3, 4, 4))
+    for form in ("native", "xla", "native"):
+        with forms.prefer(form):
+            text = function.lower(*arrays).as_text()
+        assert ("jaxcnn_outputs" in text) == (form == "native")
+
+
+def test_an_unknown_preference():
+    with pytest.raises(ValueError, match="form='torch': expected 'native' or 'xla'"):
+        with forms.prefer("torch"):
+            pass

@@ -15,12 +15,12 @@ CODE = """
 import warnings
 import jax.numpy as jnp
 from jaxcnn import native
-from jaxcnn.layers import conv, conv2d
+from jaxcnn.layers import conv2d
 with warnings.catch_warnings(record=True) as caught:
     warnings.simplefilter("always")
     out = conv2d(jnp.ones((1, 5, 5, 8)), jnp.ones((3, 3, 4, 8)), groups=2)
 assert out.shape == (1, 3, 3, 8) and float(out[0, 0, 0, 0]) == 36
-print(native.available(), *(str(w.message) for w in caught))
+print(native.available("float32"), *(str(w.message) for w in caught))
 """
 
 
@@ -46,7 +46,7 @@ def told(process):
 
 def test_two_processes_make_one_library(compiler, tmp_path):
     """The compiler is a script that notes its calls, and compiles nothing the second time."""
-    library = build._built(compiler)
+    library = build._built(compiler, "float32")
     calls = tmp_path / "calls"
     script = tmp_path / "c++"
     script.write_text(
@@ -90,10 +90,10 @@ def test_a_library_of_another_time_is_kept_beside(compiler, tmp_path, monkeypatc
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     done = []
     monkeypatch.setattr(build, "_run", lambda command: done.append(command) or _output(command))
-    first = build._built(compiler)
-    assert build._built(compiler) == first
+    first = build._built(compiler, "float32")
+    assert build._built(compiler, "float32") == first
     monkeypatch.setattr(build, "version", lambda _: "0.0")
-    assert build._built(compiler) != first and first.exists()
+    assert build._built(compiler, "float32") != first and first.exists()
     assert sum("-o" in command for command in done) == 2
 
 

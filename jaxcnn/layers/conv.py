@@ -1,8 +1,8 @@
 """2-d convolution with the conventions of `torch.nn.Conv2d` (PyTorch 2.13) on NHWC images.
 
 A cross-correlation; padding is symmetric zeros unless 'same', whose odd pixel goes to the end;
-sizes round down. Five forms compute it, chosen by `_form`; they differ in rounding only. (The
-direct and the depthwise form have gradients of gradients, but no forward-mode derivative.)
+sizes round down. Five forms compute it, chosen by `jaxcnn.layers.forms`; they differ in rounding
+only. (The depthwise form has gradients of gradients, but no forward-mode derivative.)
 """
 
 from collections.abc import Callable, Sequence
@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import lax
 
-from jaxcnn.layers import direct
+from jaxcnn.layers import direct, forms
 from jaxcnn.layers.initializers import Initializer, kernel_and_bias
 from jaxcnn.layers.taps import Windows, taps, weighted_taps
 from jaxcnn.layers.window import Pair, check_groups, check_images, output_size, pair
@@ -70,8 +70,10 @@ def conv2d(
     kh, kw, _, _ = kernel.shape
     pads = _pads(padding, (kh, kw), stride, dilation)
     output_size("conv2d", (height, width), (kh, kw), stride, pads, dilation)
-    form = _form(images, kernel, groups)
-    out = form(images, kernel, stride, pads, dilation, groups)
+    form = forms.conv(images, kernel, groups)
+    if form == "direct":
+        return _direct(images, kernel, bias, stride, pads, dilation, groups)
+    out = _OF_XLA[form](images, kernel, stride, pads, dilation, groups)
     return out if bias is None else out + bias
 
 
@@ -136,43 +138,6 @@ def _pads(
     return top_bottom, left_right
 
 
-def _form(images: jax.Array, kernel: jax.Array, groups: int) -> Callable[..., jax.Array]:
-    """Choose the form that XLA runs fast; the choice never changes more than rounding.
-
-    Measured on two AVX-512 cores, jaxlib 0.10: XLA's float64 convolutions take 5-58 times
-    PyTorch's time, the matrix product 0.8-2.1 times; a 3x3 kernel with 512 channels on 2x2 images
-    takes 330 ms as a convolution (it leaves the fast path) and 5 ms as a matrix product; a 1x1
-    kernel from 256 to 64 channels on (16, 56, 56) with its gradients 275 and 55 ms.
-
-    Groups, float32, on the same cores (scripts/benchmark_convolutions.py compares with PyTorch):
-    depthwise 3x3 on (16, 56, 56, 64) takes 174 ms as one convolution and 1.2 as a sum of taps; 3x3
-    in 32 groups on (1, 28, 28, 256) takes 4.7 ms, with gradients 2,200, as one convolution, and 3.3
-    and 20 as one a group. XLA has nothing faster; our own library has (`direct`), where it can be
-    compiled. On a GPU, not measured, the convolution stays one; so it does for large depthwise
-    kernels, whose taps make long programs.
-    """
-    if groups == 1:
-        return _ungrouped_form(images, kernel)
-    if jax.default_backend() != "cpu":
-        return _convolution
-    if direct.able(images, kernel, groups):
-        return _direct
-    if kernel.shape[2] > 1:
-        return _split
-    return _depthwise if kernel.shape[0] * kernel.shape[1] <= _MOST_TAPS else _convolution
-
-
-_MOST_TAPS = 64
-
-
-def _ungrouped_form(images: jax.Array, kernel: jax.Array) -> Callable[..., jax.Array]:
-    smaller = images.shape[1] < kernel.shape[0] or images.shape[2] < kernel.shape[1]
-    pointwise = kernel.shape[:2] == (1, 1) and jax.default_backend() == "cpu"
-    if images.dtype == jnp.float64 or smaller or pointwise:
-        return _matrix_product
-    return _convolution
-
-
 def _convolution(images, kernel, stride, pads, dilation, groups):
     return lax.conv_general_dilated(
         images,
@@ -195,19 +160,19 @@ def _matrix_product(images, kernel, stride, pads, dilation, groups):
     return out.reshape(*seen[0].shape[:3], features)
 
 
-def _direct(images, kernel, stride, pads, dilation, groups) -> Any:
+def _direct(images, kernel, bias, stride, pads, dilation, groups) -> Any:
     size, kernel_size = images.shape[1:3], kernel.shape[:2]
     outputs = output_size("conv2d", size, kernel_size, stride, pads, dilation)
     before = (pads[0][0], pads[1][0])
     window = direct.Window(size, kernel_size, outputs, stride, dilation, before, groups)
-    return direct.convolve(images, kernel, window)
+    return direct.convolve(images, kernel, bias, window)
 
 
 def _split(images, kernel, stride, pads, dilation, groups):
     """One convolution a group. A block-diagonal kernel would let a NaN out of its group."""
     parts = zip(jnp.split(images, groups, 3), jnp.split(kernel, groups, 3), strict=True)
-    outs = [_ungrouped_form(x, k)(x, k, stride, pads, dilation, 1) for x, k in parts]
-    return jnp.concatenate(outs, axis=3)
+    options: dict[str, Any] = {"stride": stride, "padding": pads, "dilation": dilation}
+    return jnp.concatenate([conv2d(x, k, **options) for x, k in parts], axis=3)
 
 
 def _depthwise(images, kernel, stride, pads, dilation, groups) -> Any:
@@ -218,3 +183,11 @@ def _depthwise(images, kernel, stride, pads, dilation, groups) -> Any:
     axes = zip(size, (kh, kw), stride, dilation, (before for before, _ in pads), strict=True)
     rows, columns = (Windows(*axis) for axis in axes)
     return weighted_taps(images, kernel[:, :, 0], rows, columns)
+
+
+_OF_XLA: dict[str, Callable[..., jax.Array]] = {
+    "convolution": _convolution,
+    "matrix_product": _matrix_product,
+    "depthwise": _depthwise,
+    "split": _split,
+}

@@ -1,16 +1,20 @@
-"""Grouped and depthwise convolutions by `jaxcnn.native`, on a CPU.
+"""Convolutions by `jaxcnn.native`, on a CPU.
 
 Three functions, each linear in both of its arguments, and each the derivative of the other two:
-outputs of images and kernel, the images' gradient, the kernel's gradient. So gradients of any order
-are made of the same three. There is no forward-mode derivative.
+outputs of images and kernel, the images' gradient, the kernel's gradient. They are primitives of
+JAX, so that derivatives of any order, forward and reverse, are made of the same three. Images of
+`vmap` are one larger batch; kernels of `vmap` take turns.
 """
 
+from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.extend.core import Primitive
+from jax.interpreters import ad, batching, mlir
 
 from jaxcnn import native
 
@@ -40,70 +44,120 @@ class Window(NamedTuple):
 def able(images: jax.Array, kernel: jax.Array, groups: int) -> bool:
     """Return whether the library is at hand and has fast code for these.
 
-    Its vectors hold the channels of a group, or one channel of each of as many groups. Two or three
-    channels a group, and several features a channel, leave them almost empty.
+    Its vectors hold the channels of a group, or one channel of each of as many groups. Groups of
+    two or three channels, and several features a channel, leave them almost empty.
     """
     per_group = min(kernel.shape[2], kernel.shape[3] // groups)
-    fits = per_group >= 4 or kernel.shape[2] == kernel.shape[3] // groups == 1
-    return fits and images.dtype.name in native.DTYPES and native.available()
+    fits = groups == 1 or per_group >= 4 or kernel.shape[2] == kernel.shape[3] // groups == 1
+    return fits and native.available(images.dtype.name)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(2,))
-def convolve(images: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
-    """Return the outputs (N, OH, OW, F) of images (N, H, W, C), kernel (kh, kw, C / groups, F)."""
-    shape = images.shape[0], *window.outputs, kernel.shape[3]
-    return _call("outputs", images, kernel, window, shape)
-
-
-@partial(jax.custom_vjp, nondiff_argnums=(2,))
-def images_gradient(outputs: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
-    """Return (N, H, W, C): what gradients (N, OH, OW, F) of the outputs say of the images."""
-    shape = outputs.shape[0], *window.images, kernel.shape[2] * window.groups
-    return _call("images", outputs, kernel, window, shape)
-
-
-@partial(jax.custom_vjp, nondiff_argnums=(2,))
-def kernel_gradient(images: jax.Array, outputs: jax.Array, window: Window) -> jax.Array:
-    """Return (kh, kw, C / groups, F): what gradients of the outputs say of the kernel."""
-    shape = *window.kernel, images.shape[3] // window.groups, outputs.shape[3]
-    return _call("kernel", images, outputs, window, shape)
-
-
-def _call(
-    function: str, a: jax.Array, b: jax.Array, window: Window, shape: tuple[int, ...]
+def convolve(
+    images: jax.Array, kernel: jax.Array, bias: jax.Array | None, window: Window
 ) -> jax.Array:
-    call = jax.ffi.ffi_call(
-        f"jaxcnn_{function}_{a.dtype.name}",
-        jax.ShapeDtypeStruct(shape, a.dtype),
-        vmap_method="sequential",
-    )
+    """Return the outputs of a convolution.
+
+    Args:
+        images: (N, H, W, C), float32 or float64.
+        kernel: (kh, kw, C / groups, F), of their dtype.
+        bias: (F,), of their dtype, or None.
+        window: what they are convolved with.
+
+    Returns:
+        (N, OH, OW, F), of their dtype.
+    """
+    if bias is None:
+        return _outputs.bind(images, kernel, window=window)
+    return _biased.bind(images, kernel, bias, window=window)
+
+
+def _outputs_shape(images, kernel, window: Window) -> tuple[int, ...]:
+    return images.shape[0], *window.outputs, kernel.shape[3]
+
+
+def _images_shape(outputs, kernel, window: Window) -> tuple[int, ...]:
+    return outputs.shape[0], *window.images, kernel.shape[2] * window.groups
+
+
+def _kernel_shape(images, outputs, window: Window) -> tuple[int, ...]:
+    return *window.kernel, images.shape[3] // window.groups, outputs.shape[3]
+
+
+def _call(function: str, shape_of: Callable[..., Any], *arrays: jax.Array, window: Window) -> Any:
+    shape = shape_of(*arrays[:2], window)
+    target = f"jaxcnn_{function}_{arrays[0].dtype.name}"
+    call = jax.ffi.ffi_call(target, jax.ShapeDtypeStruct(shape, arrays[0].dtype))
     numbers = [*window.stride, *window.dilation, *window.before, window.groups]
-    return jnp.asarray(call(a, b, window=np.array(numbers, np.int64)))
+    return call(*arrays, window=np.array(numbers, np.int64))
 
 
-def _saved(function):
-    """Return a rule that runs a function and keeps its two arguments."""
-    return lambda a, b, window: (function(a, b, window), (a, b))
+def _no_bias(images: jax.Array, kernel: jax.Array, *, window: Window) -> Any:
+    nothing = jnp.zeros((0,), images.dtype)
+    return _call("outputs", _outputs_shape, images, kernel, nothing, window=window)
 
 
-convolve.defvjp(
-    _saved(convolve),
-    lambda window, saved, g: (
-        images_gradient(g, saved[1], window),
-        kernel_gradient(saved[0], g, window),
+def _primitive(name: str, shape_of: Callable[..., Any], compute: Callable[..., Any]) -> Primitive:
+    """Make a primitive of arrays and a window."""
+    primitive = Primitive(f"jaxcnn_{name}")
+    primitive.def_impl(jax.jit(compute, static_argnames="window"))
+    primitive.def_abstract_eval(
+        lambda a, b, *bias, window: a.update(shape=shape_of(a, b, window), weak_type=False)
+    )
+    mlir.register_lowering(primitive, mlir.lower_fun(compute, multiple_results=False))
+    return primitive
+
+
+_outputs = _primitive("outputs", _outputs_shape, _no_bias)
+_biased = _primitive("biased", _outputs_shape, partial(_call, "outputs", _outputs_shape))
+_images = _primitive("images", _images_shape, partial(_call, "images", _images_shape))
+_kernel = _primitive("kernel", _kernel_shape, partial(_call, "kernel", _kernel_shape))
+
+# The rules are given the cotangent, and one of the arguments.
+ad.defbilinear(
+    _outputs,
+    lambda g, images, kernel, window: _images.bind(g, kernel, window=window),
+    lambda g, images, kernel, window: _kernel.bind(images, g, window=window),
+)
+ad.defbilinear(
+    _images,
+    lambda g, outputs, kernel, window: _outputs.bind(g, kernel, window=window),
+    lambda g, outputs, kernel, window: _kernel.bind(g, outputs, window=window),
+)
+ad.defbilinear(
+    _kernel,
+    lambda g, images, outputs, window: _images.bind(outputs, g, window=window),
+    lambda g, images, outputs, window: _outputs.bind(images, g, window=window),
+)
+ad.defjvp(
+    _biased,
+    lambda t, images, kernel, bias, window: _outputs.bind(t, kernel, window=window),
+    lambda t, images, kernel, bias, window: _outputs.bind(images, t, window=window),
+    lambda t, images, kernel, bias, window: jnp.broadcast_to(
+        t, _outputs_shape(images, kernel, window)
     ),
 )
-images_gradient.defvjp(
-    _saved(images_gradient),
-    lambda window, saved, g: (
-        convolve(g, saved[1], window),
-        kernel_gradient(g, saved[0], window),
-    ),
-)
-kernel_gradient.defvjp(
-    _saved(kernel_gradient),
-    lambda window, saved, g: (
-        images_gradient(saved[1], g, window),
-        convolve(saved[0], g, window),
-    ),
-)
+
+
+def _batched(
+    primitive: Primitive, together: bool, arrays: tuple[Any, ...], axes: Any, *, window: Window
+) -> tuple[Any, int]:
+    """Map a primitive; `together` says that the first array alone may carry more of a batch."""
+    pairs = list(zip(arrays, axes, strict=True))
+    moved = [a if at is None else jnp.moveaxis(a, at, 0) for a, at in pairs]
+    if together and all(at is None for at in axes[1:]):
+        count, batch = moved[0].shape[:2]
+        folded = moved[0].reshape(count * batch, *moved[0].shape[2:])
+        out = primitive.bind(folded, *moved[1:], window=window)
+        return out.reshape(count, batch, *out.shape[1:]), 0
+    mapped = [a for a, (_, at) in zip(moved, pairs, strict=True) if at is not None]
+
+    def one(parts):
+        rest = iter(parts)
+        full = [a if at is None else next(rest) for a, (_, at) in zip(moved, pairs, strict=True)]
+        return primitive.bind(*full, window=window)
+
+    return jax.lax.map(one, mapped), 0
+
+
+for _mapped, _together in ((_outputs, True), (_biased, True), (_images, True), (_kernel, False)):
+    batching.primitive_batchers[_mapped] = partial(_batched, _mapped, _together)

@@ -20,10 +20,12 @@ struct Tap {
 // `offset` from the taps' sources.
 template <typename T, bool kDepthwise, int L, int V, int P>
 inline void gather_block(const Tap<T>* taps, int64_t ntaps, int64_t channels, int64_t source_step,
-                         int64_t offset, T* to, int64_t to_step) {
+                         int64_t offset, const T* bias, T* to, int64_t to_step) {
   // A sum waits four cycles for itself: few sums are divided, so that there are eight at work.
   constexpr int U = kDepthwise || P * V >= 8 ? 1 : 8 / (P * V);
   Vec<T, L> sums[U][P][V] = {};
+  for (int p = 0; bias && p < P; ++p)
+    for (int v = 0; v < V; ++v) sums[0][p][v] = load<T, L>(bias + v * L);
   auto add = [&](const T* source, const T* weights, int u) {
     Vec<T, L> w[V];
     for (int v = 0; v < V; ++v) w[v] = load<T, L>(weights + v * L);

@@ -19,26 +19,30 @@ from jaxcnn.files import cache_root
 
 FUNCTIONS = ("outputs", "images", "kernel")
 """What the library computes of the other two: see handlers.cc."""
-DTYPES = ("float32", "float64")
+DTYPES = {"float32": "F32", "float64": "F64"}
+"""Number types, and XLA's names for them. Each has a library of its own."""
 
 _SOURCES = Path(__file__).parent
 _FLAGS = ("-O3", "-march=native", "-std=c++20", "-fPIC", "-shared", "-fno-math-errno", "-Wno-psabi")
 
 
 @cache
-def available() -> bool:
+def available(dtype: str) -> bool:
     """Return whether the library's functions are at hand as `jaxcnn_FUNCTION_DTYPE`.
 
     The first call compiles it where that was not done before.
+
+    Args:
+        dtype: "float32" or "float64"; others are never at hand.
 
     Warns:
         RuntimeWarning: there is a compiler, but it failed.
     """
     compiler = _compiler()
-    if compiler is None:
+    if compiler is None or dtype not in DTYPES:
         return False
     try:
-        library = ctypes.CDLL(str(_built(compiler)))
+        library = ctypes.CDLL(str(_built(compiler, dtype)))
     except (OSError, subprocess.SubprocessError) as error:
         told = getattr(error, "stderr", None) or str(error)
         warnings.warn(
@@ -49,10 +53,9 @@ def available() -> bool:
         )
         return False
     for function in FUNCTIONS:
-        for dtype in DTYPES:
-            name = f"jaxcnn_{function}_{dtype}"
-            capsule = jax.ffi.pycapsule(getattr(library, name))
-            jax.ffi.register_ffi_target(name, capsule, platform="cpu")
+        name = f"jaxcnn_{function}_{dtype}"
+        capsule = jax.ffi.pycapsule(getattr(library, name))
+        jax.ffi.register_ffi_target(name, capsule, platform="cpu")
     return True
 
 
@@ -63,10 +66,11 @@ def _compiler() -> str | None:
     return next((found for name in names if name and (found := shutil.which(name))), None)
 
 
-def _built(compiler: str) -> Path:
+def _built(compiler: str, dtype: str) -> Path:
     """Return the library for this compiler, processor, jaxlib and source, made if need be."""
     include = jax.ffi.include_dir()
-    command = [compiler, *_FLAGS, "-isystem", include, str(_SOURCES / "handlers.cc")]
+    command = [compiler, *_FLAGS, f"-DJAXCNN_DTYPE={dtype}", f"-DJAXCNN_TYPE={DTYPES[dtype]}"]
+    command += ["-isystem", include, str(_SOURCES / "handlers.cc")]
     # What the compiler predefines has its version and the processor's features.
     defined = _run([compiler, *_FLAGS, "-x", "c++", "-dM", "-E", os.devnull])
     digest = hashlib.sha256("\0".join([version("jaxlib"), *command, defined]).encode())

@@ -8,6 +8,7 @@
 
 #include "blocks.h"
 #include "chunks.h"
+#include "dense.h"
 #include "geometry.h"
 #include "narrow_blocks.h"
 #include "parallel.h"
@@ -25,19 +26,19 @@ struct Part {
 
 // A run of pixels, block by block.
 template <typename T, bool kDepthwise, int L, int V>
-void sweep(const std::vector<Tap<T>>& taps, int64_t channels, int64_t source_step, T* to,
-           int64_t to_step, int64_t count) {
+void sweep(const std::vector<Tap<T>>& taps, int64_t channels, int64_t source_step, const T* bias,
+           T* to, int64_t to_step, int64_t count) {
   int64_t p = 0;
   auto pixels = [&]<int P>() {
     for (; p + P <= count; p += P) {
       if constexpr (!kDepthwise && kNarrow<T, L>)
         if (channels % 2 == 0) {
           narrow_gather_block<T, L, P>(taps.data(), taps.size(), channels, source_step,
-                                       p * source_step, to + p * to_step, to_step);
+                                       p * source_step, bias, to + p * to_step, to_step);
           continue;
         }
       gather_block<T, kDepthwise, L, V, P>(taps.data(), taps.size(), channels, source_step,
-                                           p * source_step, to + p * to_step, to_step);
+                                           p * source_step, bias, to + p * to_step, to_step);
     }
   };
   pixels.template operator()<kPixels<V>>();
@@ -63,7 +64,7 @@ void fetch_rows(const Array<const T>& source, const Array<T>& target,
 
 template <typename T, bool kDepthwise>
 void gather(ThreadPool& pool, const Array<const T>& source, const Array<T>& target,
-            const std::vector<Part<T>>& parts, int64_t channels, const Axis axes[2],
+            const std::vector<Part<T>>& parts, int64_t channels, const T* bias, const Axis axes[2],
             bool backward) {
   const std::vector<Run> column_runs = runs(axes[1], backward);
   std::vector<std::vector<Source>> row_taps(target.h);
@@ -96,9 +97,9 @@ void gather(ThreadPool& pool, const Array<const T>& source, const Array<T>& targ
                 taps.push_back({source.at(image, y.second, x.second) + part.source,
                                 part.weights + (y.first * axes[1].taps + x.first) * part.tap_step});
             dispatch<T>(part.chunk, [&]<int L, int V>() {
-              sweep<T, kDepthwise, L, V>(taps, channels, run.source_step * source.c,
-                                         target.at(image, row, run.start) + part.target,
-                                         run.step * target.c, run.count);
+              sweep<T, kDepthwise, L, V>(
+                  taps, channels, run.source_step * source.c, bias ? bias + part.target : nullptr,
+                  target.at(image, row, run.start) + part.target, run.step * target.c, run.count);
             });
           }
         }
@@ -137,17 +138,20 @@ void pack(ThreadPool& pool, const Array<const T>& kernel, const std::vector<Part
   });
 }
 
-// The kernel's array is (kh, kw, channels a group, features).
+// The kernel's array is (kh, kw, channels a group, features), the bias one number a target channel
+// or null.
 template <typename T>
 void convolve(ThreadPool& pool, const Array<const T>& source, const Array<const T>& kernel,
-              const Array<T>& target, const Axis axes[2], int64_t groups, bool backward) {
+              const T* bias, const Array<T>& target, const Axis axes[2], int64_t groups,
+              bool backward) {
+  if (groups == 1) return convolve_dense(pool, source, kernel, bias, target, axes, backward);
   const int64_t inputs = kernel.w, outputs = kernel.c / groups;
   std::vector<Part<T>> parts;
   if (inputs == 1 && outputs == 1) {
     for (const Chunk& chunk : chunks<T>(kernel.c))
       parts.push_back({chunk, 0, chunk.offset, chunk.offset,
                        const_cast<T*>(kernel.data) + chunk.offset, kernel.c});
-    gather<T, true>(pool, source, target, parts, 1, axes, backward);
+    gather<T, true>(pool, source, target, parts, 1, bias, axes, backward);
     return;
   }
   const int64_t from = backward ? outputs : inputs, to = backward ? inputs : outputs;
@@ -162,7 +166,7 @@ void convolve(ThreadPool& pool, const Array<const T>& source, const Array<const 
       next += taps * tap_step;
     }
   pack(pool, kernel, parts, outputs, backward);
-  gather<T, false>(pool, source, target, parts, from, axes, backward);
+  gather<T, false>(pool, source, target, parts, from, bias, axes, backward);
 }
 
 }  // namespace jaxcnn

@@ -2,8 +2,9 @@
 //
 // Three bilinear functions of images (N, H, W, C), kernels (kh, kw, C / groups, F) and outputs
 // (N, OH, OW, F): `outputs` of images and kernel, `images` (their gradient) of outputs and kernel,
-// `kernel` (its gradient) of images and outputs. The attribute `window` has the strides, dilations
-// and zeros before the images, (h, w) each, and the groups.
+// `kernel` (its gradient) of images and outputs. To the outputs a bias (F) is added, of which there
+// is none where it has no number. The attribute `window` has the strides, dilations and zeros
+// before the images, (h, w) each, and the groups.
 #include "convolution.h"
 #include "kernel_gradient.h"
 #include "xla/ffi/api/ffi.h"
@@ -42,10 +43,12 @@ struct Axes {
 
 template <ffi::DataType kType>
 ffi::Error outputs(ThreadPool pool, ffi::Buffer<kType> images, ffi::Buffer<kType> kernel,
-                   ffi::ResultBuffer<kType> outputs, Window window) {
+                   ffi::Buffer<kType> bias, ffi::ResultBuffer<kType> outputs, Window window) {
   const auto x = input(images), k = input(kernel);
   const auto y = output(outputs);
-  convolve(pool, x, k, y, Axes(x, k, y, window).axes, window[6], false);
+  using T = ffi::NativeType<kType>;
+  const T* b = bias.element_count() > 0 ? bias.typed_data() : nullptr;
+  convolve<T>(pool, x, k, b, y, Axes(x, k, y, window).axes, window[6], false);
   return ffi::Error::Success();
 }
 
@@ -54,7 +57,8 @@ ffi::Error images(ThreadPool pool, ffi::Buffer<kType> outputs, ffi::Buffer<kType
                   ffi::ResultBuffer<kType> images, Window window) {
   const auto y = input(outputs), k = input(kernel);
   const auto x = output(images);
-  convolve(pool, y, k, x, Axes(x, k, y, window).axes, window[6], true);
+  using T = ffi::NativeType<kType>;
+  convolve<T>(pool, y, k, nullptr, x, Axes(x, k, y, window).axes, window[6], true);
   return ffi::Error::Success();
 }
 
@@ -67,26 +71,34 @@ ffi::Error kernel(ThreadPool pool, ffi::Buffer<kType> images, ffi::Buffer<kType>
   return ffi::Error::Success();
 }
 
+// Of two arrays.
 template <ffi::DataType kType>
-auto binding() {
-  return ffi::Ffi::Bind()
-      .Ctx<ThreadPool>()
-      .template Arg<ffi::Buffer<kType>>()
-      .template Arg<ffi::Buffer<kType>>()
-      .template Ret<ffi::Buffer<kType>>()
-      .template Attr<Window>("window");
+auto arrays() {
+  using Buffer = ffi::Buffer<kType>;
+  return ffi::Ffi::Bind().Ctx<ThreadPool>().template Arg<Buffer>().template Arg<Buffer>();
 }
+
+// Of three.
+template <ffi::DataType kType>
+auto more_arrays() {
+  return arrays<kType>().template Arg<ffi::Buffer<kType>>();
+}
+
+constexpr ffi::DataType kNumbers = ffi::DataType::JAXCNN_TYPE;
 
 }  // namespace
 }  // namespace jaxcnn
 
-#define JAXCNN_HANDLER(function, dtype, type)                               \
-  XLA_FFI_DEFINE_HANDLER_SYMBOL(jaxcnn_##function##_##dtype,                \
-                                jaxcnn::function<xla::ffi::DataType::type>, \
-                                jaxcnn::binding<xla::ffi::DataType::type>())
-JAXCNN_HANDLER(outputs, float32, F32);
-JAXCNN_HANDLER(outputs, float64, F64);
-JAXCNN_HANDLER(images, float32, F32);
-JAXCNN_HANDLER(images, float64, F64);
-JAXCNN_HANDLER(kernel, float32, F32);
-JAXCNN_HANDLER(kernel, float64, F64);
+// A library has the functions of one number type: JAXCNN_TYPE is the name that XLA's DataType has
+// for it, JAXCNN_DTYPE NumPy's.
+#define JAXCNN_JOIN(function, dtype) jaxcnn_##function##_##dtype
+#define JAXCNN_NAME(function, dtype) JAXCNN_JOIN(function, dtype)
+#define JAXCNN_HANDLER(function, arrays)                                       \
+  XLA_FFI_DEFINE_HANDLER_SYMBOL(JAXCNN_NAME(function, JAXCNN_DTYPE),           \
+                                jaxcnn::function<jaxcnn::kNumbers>,            \
+                                jaxcnn::arrays<jaxcnn::kNumbers>()             \
+                                    .Ret<xla::ffi::Buffer<jaxcnn::kNumbers>>() \
+                                    .Attr<jaxcnn::Window>("window"))
+JAXCNN_HANDLER(outputs, more_arrays);
+JAXCNN_HANDLER(images, arrays);
+JAXCNN_HANDLER(kernel, arrays);

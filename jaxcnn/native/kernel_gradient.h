@@ -7,6 +7,7 @@
 
 #include "blocks.h"
 #include "chunks.h"
+#include "dense_gradient.h"
 #include "geometry.h"
 #include "narrow_blocks.h"
 #include "parallel.h"
@@ -123,6 +124,7 @@ void add_row(const Set<T>& set, int64_t i, int64_t groups, const Array<T>& kerne
 template <typename T>
 void kernel_gradient(ThreadPool& pool, const Array<const T>& images, const Array<const T>& outputs,
                      const Array<T>& kernel, const Axis axes[2], int64_t groups) {
+  if (groups == 1) return kernel_gradient_dense(pool, images, outputs, kernel, axes);
   const int64_t group = kernel.c / groups, rows = outputs.n * outputs.h;
   const bool depthwise = kernel.w == 1 && group == 1;
   const int64_t numbers = kernel.n * kernel.h * kernel.w * kernel.c;
@@ -150,12 +152,7 @@ void kernel_gradient(ThreadPool& pool, const Array<const T>& images, const Array
       }
     }
   });
-  const int64_t share = 1 << 14;
-  parallel(pool, (numbers + share - 1) / share, [&](int64_t task) {
-    const int64_t end = std::min(numbers, (task + 1) * share);
-    for (int64_t slice = 0; slice + 1 < slices; ++slice)
-      for (int64_t i = task * share; i < end; ++i) kernel.data[i] += partial[slice * numbers + i];
-  });
+  add_slices(pool, partial, kernel.data, numbers);
 }
 
 }  // namespace jaxcnn

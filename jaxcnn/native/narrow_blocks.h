@@ -52,7 +52,8 @@ inline Vec<T, kLanes<T> / 2> other(Vec<T, kLanes<T>> numbers) {
 // As gather_block, of an even number of channels, with weights[k / 2][v][k % 2].
 template <typename T, int L, int P>
 inline void narrow_gather_block(const Tap<T>* taps, int64_t ntaps, int64_t channels,
-                                int64_t source_step, int64_t offset, T* to, int64_t to_step) {
+                                int64_t source_step, int64_t offset, const T* bias, T* to,
+                                int64_t to_step) {
   constexpr int W = kLanes<T>, U = P >= 8 ? 1 : 8 / P;
   Vec<T, W> sums[U][P] = {};
   auto add = [&](const T* source, const T* weights, int u) {
@@ -69,7 +70,8 @@ inline void narrow_gather_block(const Tap<T>* taps, int64_t ntaps, int64_t chann
   }
   for (int p = 0; p < P; ++p) {
     for (int u = 1; u < U; ++u) sums[0][p] += sums[u][p];
-    store<T, L>(to + p * to_step, other<T, 0>(sums[0][p]) + other<T, 1>(sums[0][p]));
+    const auto sum = other<T, 0>(sums[0][p]) + other<T, 1>(sums[0][p]);
+    store<T, L>(to + p * to_step, bias ? sum + load<T, L>(bias) : sum);
   }
 }
 

@@ -45,6 +45,21 @@ inline void store(T* to, Vec<T, L> v) {
   std::memcpy(to, &v, sizeof(v));
 }
 
+// Load or store only some of a vector's numbers; all, if there are that many.
+template <typename T, int L>
+inline Vec<T, L> load_some(const T* from, int64_t count) {
+  if (count >= L) return load<T, L>(from);
+  T some[L] = {};
+  std::memcpy(some, from, count * sizeof(T));
+  return load<T, L>(some);
+}
+
+template <typename T, int L>
+inline void store_some(T* to, Vec<T, L> v, int64_t count) {
+  if (count >= L) return store<T, L>(to, v);
+  std::memcpy(to, &v, count * sizeof(T));
+}
+
 // Bring numbers into the second cache, in the order of the memory, which is the fast one.
 template <typename T>
 inline void fetch(const T* from, const T* to) {

@@ -1,0 +1,176 @@
+// A kernel's gradient, without groups.
+#ifndef JAXCNN_DENSE_GRADIENT_H_
+#define JAXCNN_DENSE_GRADIENT_H_
+
+#include <algorithm>
+#include <vector>
+
+#include "chunks.h"
+#include "parallel.h"
+#include "tiles.h"
+
+namespace jaxcnn {
+
+// With V vectors of outputs, the sums of so many numbers fill most of the registers.
+template <typename T, int L, int V>
+inline constexpr int kBlockNumbers = V == kMostVectors || L < kLanes<T> ? 6 : 12;
+
+// Numbers side by side that all targets take: `offset` from a target's start, `at` in the kernel.
+struct Numbers {
+  int64_t offset, at;
+  int count;
+};
+
+// The numbers [begin, end) of the segments, counted through, in blocks of at most so many.
+inline std::vector<Numbers> blocks(const std::vector<Segment>& segments, int64_t begin, int64_t end,
+                                   int most) {
+  std::vector<Numbers> found;
+  int64_t first = 0;  // of a segment
+  for (const Segment& segment : segments) {
+    const int64_t stop = std::min(end, first + segment.length);
+    for (int64_t at = std::max(begin, first); at < stop; at += found.back().count) {
+      int count = std::min<int64_t>(stop - at, most);
+      if (count > 6 && count < most) count = count < 8 ? 6 : 8;
+      found.push_back({segment.offset + at - first, at, count});
+    }
+    first += segment.length;
+  }
+  return found;
+}
+
+// Call f<B>() for a block's count B.
+template <int kMost, typename F>
+void with_count(int count, F&& f) {
+  switch (count) {
+    case 1:
+      return f.template operator()<1>();
+    case 2:
+      return f.template operator()<2>();
+    case 3:
+      return f.template operator()<3>();
+    case 4:
+      return f.template operator()<4>();
+    case 5:
+      return f.template operator()<5>();
+    case 6:
+      return f.template operator()<6>();
+  }
+  if constexpr (kMost > 6) {
+    if (count == 8) return f.template operator()<8>();
+    f.template operator()<kMost>();
+  }
+}
+
+// to[b, v] += sum over pixels of from[pixel][b] outputs[pixel, v], the first `kept` of v
+template <typename T, int L, int V, int B>
+inline void gradient_block(const T* const* from, int64_t offset, const T* outputs, int64_t pixels,
+                           T* to, int64_t to_step, int64_t kept) {
+  // A sum waits four cycles for itself: few sums are divided, so that there are eight at work.
+  constexpr int U = B * V >= 8 ? 1 : 8 / (B * V);
+  Vec<T, L> sums[U][B][V] = {};
+  auto add = [&](int64_t p, int u) {
+    const T* x = from[p] + offset;
+    const T* g = outputs + p * V * L;
+    for (int v = 0; v < V; ++v) __builtin_prefetch(g + (kAhead * V + v) * L, 0, 3);
+    Vec<T, L> d[V];
+    for (int v = 0; v < V; ++v) d[v] = load<T, L>(g + v * L);
+    for (int b = 0; b < B; ++b)
+      for (int v = 0; v < V; ++v) sums[u][b][v] += x[b] * d[v];
+  };
+  int64_t p = 0;
+  for (; p + U <= pixels; p += U)
+    for (int u = 0; u < U; ++u) add(p + u, u);
+  for (; p < pixels; ++p) add(p, 0);
+  for (int b = 0; b < B; ++b)
+    for (int v = 0; v < V; ++v) {
+      for (int u = 1; u < U; ++u) sums[0][b][v] += sums[u][b][v];
+      T* at = to + b * to_step + v * L;
+      store_some<T, L>(at, load_some<T, L>(at, kept) + sums[0][b][v], kept);
+    }
+}
+
+// A chunk of the outputs' channels side by side, pixel by pixel.
+template <typename T>
+class Columns {
+ public:
+  const T* take(const T* outputs, int64_t channels, int64_t pixels, const Chunk& chunk) {
+    const int64_t width = chunk.channels(), kept = chunk.kept(channels);
+    if (width == channels) return outputs;
+    copy_.resize(std::max<size_t>(copy_.size(), pixels * width * sizeof(T) / sizeof(Line) + 1));
+    T* to = reinterpret_cast<T*>(copy_.data());
+    for (int64_t p = 0; p < pixels; ++p)
+      std::copy_n(outputs + p * channels + chunk.offset, kept, to + p * width);
+    return to;
+  }
+
+ private:
+  std::vector<Line> copy_;
+};
+
+// Add to `to` the slices of so many numbers that are in `partial`.
+template <typename T>
+void add_slices(ThreadPool& pool, const std::vector<T>& partial, T* to, int64_t numbers) {
+  constexpr int64_t kShare = 1 << 14;
+  parallel(pool, (numbers + kShare - 1) / kShare, [&](int64_t task) {
+    const int64_t end = std::min(numbers, (task + 1) * kShare);
+    for (size_t slice = 0; slice < partial.size(); slice += numbers)
+      for (int64_t i = task * kShare; i < end; ++i) to[i] += partial[slice + i];
+  });
+}
+
+// The kernel's array is (kh, kw, channels, features).
+template <typename T>
+void kernel_gradient_dense(ThreadPool& pool, const Array<const T>& images,
+                           const Array<const T>& outputs, const Array<T>& kernel,
+                           const Axis axes[2]) {
+  const Phase rows = phases(axes[0], false)[0], columns = phases(axes[1], false)[0];
+  const std::vector<Chunk> parts = chunks<T>(kernel.c, true);
+  const int64_t numbers = kernel.n * kernel.h * kernel.w, all = outputs.n * outputs.h;
+  // Tasks have a share of the numbers or, of a small kernel, a slice of the pixels; slices are then
+  // added up.
+  const int64_t tasks = 2 * std::max<int64_t>(pool.num_threads(), 1);
+  const bool shared =
+      numbers * kernel.c >
+      std::min<int64_t>(images.n * images.h * images.w * images.c / 4, kSecondCache / 16);
+  const int64_t slices = shared ? 1 : std::clamp<int64_t>(tasks, 1, std::max<int64_t>(all, 1));
+  const int64_t shares = shared ? std::min(tasks, numbers) : 1;
+  std::vector<T> partial((slices - 1) * numbers * kernel.c);
+  parallel(pool, shares * slices, [&](int64_t task) {
+    const int64_t slice = shared ? 0 : task, share = shared ? task : 0;
+    const int64_t begin = numbers * share / shares, stop = numbers * (share + 1) / shares;
+    T* sums = slice > 0 ? partial.data() + (slice - 1) * numbers * kernel.c : kernel.data;
+    std::fill(sums + begin * kernel.c, sums + stop * kernel.c, T(0));
+    Tile<T> tile(images, rows, columns);
+    const std::vector<Segment> taken = segments(rows, columns, tile.row_step(), images.c);
+    // Pixels that stay in the first cache, or nearly, from block to block.
+    const int64_t size = std::max<int64_t>({1, (1 << 16) / tile.row_bytes(), 128 / outputs.w});
+    std::vector<const T*> from;
+    Columns<T> side;
+    const int64_t end = all * (slice + 1) / slices;
+    for (int64_t first = all * slice / slices; first < end; first += size) {
+      const int64_t last = std::min(end, first + size);
+      tile.take(first, last);
+      from.clear();
+      for (int64_t at = first; at < last; ++at)
+        for (int64_t i = 0; i < outputs.w; ++i)
+          from.push_back(tile.start(at - first) + i * columns.source_step * images.c);
+      const int64_t pixels = from.size();
+      for (const Chunk& chunk : parts) {
+        const T* g = side.take(outputs.at(0, first, 0), kernel.c, pixels, chunk);
+        T* to = sums + chunk.offset;
+        dispatch<T, true>(chunk, [&]<int L, int V>() {
+          for (const Numbers& some : blocks(taken, begin, stop, kBlockNumbers<T, L, V>))
+            with_count<kBlockNumbers<T, L, V>>(some.count, [&]<int B>() {
+              gradient_block<T, L, V, B>(from.data(), some.offset, g, pixels,
+                                         to + some.at * kernel.c, kernel.c, chunk.kept(kernel.c));
+            });
+        });
+      }
+    }
+  });
+  add_slices(pool, partial, kernel.data, numbers * kernel.c);
+}
+
+}  // namespace jaxcnn
+
+#endif
