@@ -26,12 +26,13 @@ def heads(out: Any) -> dict[str, Any]:
     return dict(zip(names, out, strict=True))
 
 
-def training_loss(out: Any, labels: np.ndarray) -> torch.Tensor:
+def training_loss(out: Any, labels: np.ndarray | torch.Tensor) -> torch.Tensor:
     """Return PyTorch's side of what `jaxcnn.train` minimises: the mean cross-entropy.
 
     Of several heads, the auxiliary ones' is added with the weight that the paper gives them.
     """
-    losses = [cross_entropy(o, torch.from_numpy(labels).long()) for o in heads(out).values()]
+    labels = torch.as_tensor(labels).long()
+    losses = [cross_entropy(o, labels) for o in heads(out).values()]
     return losses[0] + sum(AUXILIARY_WEIGHT * auxiliary for auxiliary in losses[1:])
 
 

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import tyro
 
+from jaxcnn import memory
+
 # Python puts a script's folder first on the path; parity.py in it would hide the package `parity`.
 # It has to stay on it, behind the package's own folder: worker processes begin with this path and
 # import the script anew, and with it what stands beside it.
@@ -24,6 +26,7 @@ def run(main: Callable[..., None], *, parse: bool = True) -> None:
     Exit status: 0, 2 for a mistake of the user's (one `error:` line on standard error), 1 for a
     training that broke off on a NaN or infinite loss, 130 after Ctrl-C.
     """
+    memory.keep_freed()
     try:
         if parse:
             tyro.cli(main)

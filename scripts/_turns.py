@@ -22,12 +22,14 @@ import jax
 import numpy as np
 from _cli import run as run_main
 
-from jaxcnn import tables
+from jaxcnn import memory, tables
 
-Side = Callable[[dict[str, Any]], dict[str, Callable[[], None]]]
-"""job -> name -> one timed call. JSON can hold a job; its `calls` are the calls of a block."""
+Side = Callable[[dict[str, Any]], dict[str, Callable[[], Any]]]
+"""job -> name -> one timed call. JSON can hold a job; its `calls` are the calls of a block. A call
+named `FACTS` is not timed: at the end it returns what else the side has to tell, as JSON can."""
 
 ORDER = ("jax", "torch")
+FACTS = "facts"
 _CHILD = "--measure-one"
 
 
@@ -58,15 +60,23 @@ def check_known(what: str, names: Sequence[str], known: Collection[str]) -> None
 
 
 def measure(
-    script: str, job: dict[str, Any], rounds: int, agree: Callable[[], None] = lambda: None
+    script: str,
+    job: dict[str, Any],
+    rounds: int,
+    agree: Callable[[], None] = lambda: None,
+    *,
+    sides: Sequence[str] = ORDER,
+    facts: dict[str, dict[str, Any]] | None = None,
 ) -> dict[str, dict[str, list[float]]]:
-    """Time both sides of a job in turn.
+    """Time the sides of a job in turn.
 
     Args:
         script: the file of the benchmark, whose last line calls `run`.
-        job: what both sides are given.
+        job: what all sides are given.
         rounds: blocks that each side times, > 0.
-        agree: is called once both sides are ready, each call warm; raises where they differ.
+        agree: is called once all sides are ready, each call warm; raises where they differ.
+        sides: "jax", "torch"; in "torch:compile" what follows the colon is the job's `form`.
+        facts: is given side -> what its `FACTS` call returns.
 
     Returns:
         Side -> name of a call -> milliseconds of every round, each the fastest of a block.
@@ -74,17 +84,19 @@ def measure(
     Raises:
         ValueError: a side's error, or the end of its process.
     """
-    found: dict[str, list[dict[str, float]]] = {side: [] for side in ORDER}
+    found: dict[str, list[dict[str, float]]] = {side: [] for side in sides}
     with ExitStack() as stack:
-        # Both start before either is waited for.
-        workers = {side: stack.enter_context(_worker(script, side, job)) for side in ORDER}
-        for side in ORDER:
+        # All start before any is waited for.
+        workers = {side: stack.enter_context(_worker(script, side, job)) for side in sides}
+        for side in sides:
             _answer(workers[side])
         agree()
         for i in range(rounds):
             # Who goes first takes turns too.
-            for side in ORDER if i % 2 else reversed(ORDER):
+            for side in sides if i % 2 else reversed(sides):
                 found[side].append(_ask(workers[side]))
+        if facts is not None:
+            facts |= {side: _ask(workers[side], FACTS) for side in sides}
     return {
         side: {name: [one[name] for one in blocks] for name in blocks[0]}
         for side, blocks in found.items()
@@ -159,7 +171,8 @@ def publish(
 @contextmanager
 def _worker(script: str, side: str, job: dict[str, Any]) -> Iterator[subprocess.Popen]:
     """Start a process that times a block at every line it reads, and end it."""
-    command = [sys.executable, script, _CHILD, side, json.dumps(job)]
+    name, _, form = side.partition(":")
+    command = [sys.executable, script, _CHILD, name, json.dumps(job | {"form": form})]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as child:
         try:
@@ -168,10 +181,10 @@ def _worker(script: str, side: str, job: dict[str, Any]) -> Iterator[subprocess.
             child.kill()
 
 
-def _ask(worker: subprocess.Popen) -> dict[str, Any]:
+def _ask(worker: subprocess.Popen, for_what: str = "") -> dict[str, Any]:
     assert worker.stdin is not None
     try:
-        worker.stdin.write("\n")
+        worker.stdin.write(f"{for_what}\n")
         worker.stdin.flush()
     except BrokenPipeError:
         raise ValueError(f"a measuring process ended with {worker.wait()}") from None
@@ -192,15 +205,21 @@ def _answer(worker: subprocess.Popen) -> dict[str, Any]:
 def _child(sides: Mapping[str, Side], side: str, text: str) -> None:
     """Be a side's process: print {} when ready, then a block's milliseconds a line read."""
     job = json.loads(text)
+    if side == "jax":
+        memory.keep_freed()  # as every script of ours does
     try:
         timed = sides[side](job)
+        facts = timed.pop(FACTS, dict)
         for call in timed.values():
             call()
     except (ValueError, ImportError, RuntimeError) as error:
         print(json.dumps({"error": str(error).partition("\n")[0]}))
         return
     print("{}", flush=True)
-    for _ in sys.stdin:
+    for line in sys.stdin:
+        if line.strip() == FACTS:
+            print(json.dumps(facts()), flush=True)
+            continue
         block = {
             n: min(_milliseconds(call) for _ in range(job["calls"])) for n, call in timed.items()
         }

@@ -14,7 +14,7 @@ from test_layers_conv import RTOL, assert_uniform
 from torch.nn.functional import conv_transpose2d as torch_conv_transpose2d
 
 from jaxcnn import weights
-from jaxcnn.layers import ConvTranspose2d, conv, conv2d, conv_transpose2d
+from jaxcnn.layers import ConvTranspose2d, conv2d, conv_transpose2d, forms
 from parity.errors import assert_close
 from parity.functions import compare, mapped
 
@@ -64,12 +64,13 @@ def check(images, kernel, options, dtype, bias=True, second=False):
 
 
 @pytest.mark.parametrize("dtype", PRECISIONS)
-@pytest.mark.parametrize("form", ["convolution", "chosen"])
+@pytest.mark.parametrize("form", ["native", "convolution", "xla"])
 @pytest.mark.parametrize(("images", "kernel", "options"), GRID)
-def test_both_forms(images, kernel, options, form, dtype, monkeypatch):
+def test_every_form(images, kernel, options, form, dtype, monkeypatch):
     if form == "convolution":
-        monkeypatch.setattr(conv, "_form", lambda *_: conv._convolution)
-    check(images, kernel, options, dtype)
+        monkeypatch.setattr(forms, "conv", lambda *_: "convolution")
+    with forms.prefer("native" if form == "native" else "xla"):
+        check(images, kernel, options, dtype)
 
 
 @pytest.mark.parametrize(("images", "kernel", "options"), GRID[2:20:5])

@@ -18,7 +18,7 @@ from parity.functions import mapped
 
 @pytest.fixture(autouse=True, scope="module")
 def library():
-    if not native.available("float64"):
+    if not all(native.available(dtype) for dtype in native.DTYPES):
         pytest.skip("no C++ compiler")
 
 

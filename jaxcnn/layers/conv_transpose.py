@@ -12,7 +12,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import lax
 
-from jaxcnn.layers import conv
+from jaxcnn.layers import direct, forms
+from jaxcnn.layers.conv import conv2d
 from jaxcnn.layers.initializers import Initializer, kernel_and_bias
 from jaxcnn.layers.window import Pair, check_groups, check_images, pair
 
@@ -89,8 +90,14 @@ def conv_transpose2d(
             f"{name}: padding {padding} leaves nothing of images {images.shape}: the output would "
             f"be {found}"
         )
-    pads = [(r - p, r - p + e) for r, p, e in zip(reach, padding, extra, strict=True)]
-    out = _convolve(images, _as_convolution(kernel, groups), stride, pads, dilation, groups)
+    if direct.able(images, kernel, groups) and forms.native():
+        size = smallest[0] + extra[0], smallest[1] + extra[1]
+        taken = (images.shape[1], images.shape[2])
+        window = direct.Window(size, (kh, kw), taken, stride, dilation, padding, groups)
+        out = direct.transposed(images, kernel, window)
+    else:
+        pads = [(r - p, r - p + e) for r, p, e in zip(reach, padding, extra, strict=True)]
+        out = _convolve(images, _as_convolution(kernel, groups), stride, pads, dilation, groups)
     return out if bias is None else out + bias
 
 
@@ -157,9 +164,8 @@ def _as_convolution(kernel, groups):
 
 
 def _convolve(images, kernel, stride, pads, dilation, groups):
-    """Convolve with stride 1 in the form that suits, the images' pixels `stride` apart."""
-    form = conv._form(images, kernel, groups)
-    if form is conv._convolution:
+    """Convolve with stride 1, the images' pixels `stride` apart."""
+    if forms.conv(images, kernel, groups) == "convolution":
         return lax.conv_general_dilated(
             images,
             kernel,
@@ -173,4 +179,4 @@ def _convolve(images, kernel, stride, pads, dilation, groups):
     around = [(*sides, step - 1) for sides, step in zip(pads, stride, strict=True)]
     zero = jnp.zeros((), images.dtype)
     images = lax.pad(images, zero, [(0, 0, 0), *around, (0, 0, 0)])
-    return form(images, kernel, (1, 1), ((0, 0), (0, 0)), dilation, groups)
+    return conv2d(images, kernel, dilation=dilation, groups=groups)

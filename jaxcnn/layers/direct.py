@@ -71,6 +71,20 @@ def convolve(
     return _biased.bind(images, kernel, bias, window=window)
 
 
+def transposed(images: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
+    """Return the outputs of a transposed convolution, which is a convolution's images' gradient.
+
+    Args:
+        images: (N, OH, OW, F), float32 or float64; the window's `outputs`.
+        kernel: (kh, kw, C / groups, F), of their dtype.
+        window: of the convolution.
+
+    Returns:
+        (N, H, W, C), the window's `images`, of their dtype.
+    """
+    return _images.bind(images, kernel, window=window)
+
+
 def _outputs_shape(images, kernel, window: Window) -> tuple[int, ...]:
     return images.shape[0], *window.outputs, kernel.shape[3]
 

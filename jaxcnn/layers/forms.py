@@ -51,6 +51,11 @@ def prefer(form: Literal["native", "xla"]) -> Iterator[None]:
         yield
 
 
+def native() -> bool:
+    """Return whether our own CPU code is wanted, and is for this platform."""
+    return jax.default_backend() == "cpu" and _preferred.value == "native"
+
+
 def conv(images: jax.Array, kernel: jax.Array, groups: int) -> Conv:
     """Choose the form of a convolution that runs fast.
 
@@ -64,7 +69,7 @@ def conv(images: jax.Array, kernel: jax.Array, groups: int) -> Conv:
     """
     if jax.default_backend() != "cpu":
         return "convolution" if groups > 1 else _of_xla(images, kernel)
-    if _preferred.value == "native" and direct.able(images, kernel, groups):
+    if native() and direct.able(images, kernel, groups):
         return "direct"
     if groups == 1:
         pointwise = kernel.shape[:2] == (1, 1)

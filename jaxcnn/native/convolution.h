@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "blocks.h"
+#include "buffer.h"
 #include "chunks.h"
 #include "dense.h"
 #include "geometry.h"
@@ -156,9 +157,8 @@ void convolve(ThreadPool& pool, const Array<const T>& source, const Array<const 
   }
   const int64_t from = backward ? outputs : inputs, to = backward ? inputs : outputs;
   const int64_t taps = kernel.n * kernel.h;
-  // Aligned: a vector across two lines of the cache takes twice the time to load.
-  std::vector<Line> packed(taps * inputs * kernel.c * sizeof(T) / sizeof(Line) + 1);
-  T* next = reinterpret_cast<T*>(packed.data());
+  const Buffer<T> packed(taps * inputs * kernel.c);
+  T* next = packed.data();
   for (int64_t group = 0; group < groups; ++group)
     for (const Chunk& chunk : chunks<T>(to)) {
       const int64_t tap_step = from * chunk.channels();

@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include "buffer.h"
 #include "chunks.h"
 #include "parallel.h"
 #include "tiles.h"
@@ -129,12 +130,10 @@ void convolve_phase(ThreadPool& pool, const Array<const T>& source, const Array<
   const std::vector<Chunk> cut = chunks<T>(target.c, true);
   const int64_t numbers = rows.taps.size() * columns.taps.size() * source.c;
   const int64_t width = cut.back().offset + cut.back().channels();
-  // Aligned: a vector across two lines of the cache takes twice the time to load.
-  std::vector<Line> packed(numbers * width * sizeof(T) / sizeof(Line) + 1);
+  const Buffer<T> packed(numbers * width);
   std::vector<Panel<T>> panels;
   for (const Chunk& chunk : cut)
-    panels.push_back({chunk, chunk.kept(target.c),
-                      reinterpret_cast<T*>(packed.data()) + numbers * chunk.offset,
+    panels.push_back({chunk, chunk.kept(target.c), packed.data() + numbers * chunk.offset,
                       bias ? bias + chunk.offset : nullptr});
   parallel(pool, panels.size(),
            [&](int64_t i) { pack(kernel, rows, columns, backward, panels[i]); });

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <vector>
 
+#include "buffer.h"
 #include "chunks.h"
 #include "parallel.h"
 #include "tiles.h"
@@ -96,25 +97,26 @@ class Columns {
   const T* take(const T* outputs, int64_t channels, int64_t pixels, const Chunk& chunk) {
     const int64_t width = chunk.channels(), kept = chunk.kept(channels);
     if (width == channels) return outputs;
-    copy_.resize(std::max<size_t>(copy_.size(), pixels * width * sizeof(T) / sizeof(Line) + 1));
-    T* to = reinterpret_cast<T*>(copy_.data());
+    T* to = copy_.reserve(pixels * width);
     for (int64_t p = 0; p < pixels; ++p)
       std::copy_n(outputs + p * channels + chunk.offset, kept, to + p * width);
     return to;
   }
 
  private:
-  std::vector<Line> copy_;
+  Buffer<T> copy_;
 };
 
-// Add to `to` the slices of so many numbers that are in `partial`.
+// Add to `to` slices of so many numbers each.
 template <typename T>
-void add_slices(ThreadPool& pool, const std::vector<T>& partial, T* to, int64_t numbers) {
+void add_slices(ThreadPool& pool, const Buffer<T>& partial, int64_t slices, T* to,
+                int64_t numbers) {
+  if (slices == 0) return;
   constexpr int64_t kShare = 1 << 14;
   parallel(pool, (numbers + kShare - 1) / kShare, [&](int64_t task) {
     const int64_t end = std::min(numbers, (task + 1) * kShare);
-    for (size_t slice = 0; slice < partial.size(); slice += numbers)
-      for (int64_t i = task * kShare; i < end; ++i) to[i] += partial[slice + i];
+    for (int64_t slice = 0; slice < slices; ++slice)
+      for (int64_t i = task * kShare; i < end; ++i) to[i] += partial.data()[slice * numbers + i];
   });
 }
 
@@ -134,7 +136,7 @@ void kernel_gradient_dense(ThreadPool& pool, const Array<const T>& images,
       std::min<int64_t>(images.n * images.h * images.w * images.c / 4, kSecondCache / 16);
   const int64_t slices = shared ? 1 : std::clamp<int64_t>(tasks, 1, std::max<int64_t>(all, 1));
   const int64_t shares = shared ? std::min(tasks, numbers) : 1;
-  std::vector<T> partial((slices - 1) * numbers * kernel.c);
+  const Buffer<T> partial((slices - 1) * numbers * kernel.c);
   parallel(pool, shares * slices, [&](int64_t task) {
     const int64_t slice = shared ? 0 : task, share = shared ? task : 0;
     const int64_t begin = numbers * share / shares, stop = numbers * (share + 1) / shares;
@@ -168,7 +170,7 @@ void kernel_gradient_dense(ThreadPool& pool, const Array<const T>& images,
       }
     }
   });
-  add_slices(pool, partial, kernel.data, numbers * kernel.c);
+  add_slices(pool, partial, slices - 1, kernel.data, numbers * kernel.c);
 }
 
 }  // namespace jaxcnn

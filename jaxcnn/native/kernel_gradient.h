@@ -133,7 +133,7 @@ void kernel_gradient(ThreadPool& pool, const Array<const T>& images, const Array
   const int64_t threads = std::max<int64_t>(pool.num_threads(), 1);
   // Slices of the rows are added up apart, and then together.
   const int64_t slices = std::max<int64_t>(1, std::min((rows + size - 1) / size, 2 * threads));
-  std::vector<T> partial((slices - 1) * numbers);
+  const Buffer<T> partial((slices - 1) * numbers);
   const std::vector<Chunk> parts = chunks<T>(depthwise ? kernel.c : group);
   parallel(pool, slices, [&](int64_t slice) {
     Array<T> sums = kernel;
@@ -152,7 +152,7 @@ void kernel_gradient(ThreadPool& pool, const Array<const T>& images, const Array
       }
     }
   });
-  add_slices(pool, partial, kernel.data, numbers);
+  add_slices(pool, partial, slices - 1, kernel.data, numbers);
 }
 
 }  // namespace jaxcnn

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <vector>
 
+#include "buffer.h"
 #include "phases.h"
 
 namespace jaxcnn {
@@ -32,8 +33,7 @@ class Tile {
     int64_t size = 0;
     for (int64_t at = first; at < last; at = next(at, last))
       size += rows_.span(next(at, last) - at) * row_step();
-    if (!whole_ && static_cast<int64_t>(copy_.size()) < size) copy_.resize(size);
-    T* to = copy_.data();
+    T* to = whole_ ? nullptr : copy_.reserve(size);
     for (int64_t at = first; at < last; at = next(at, last)) {
       const int64_t image = at / rows_.count, row = at % rows_.count;
       const int64_t top = rows_.origin + row * rows_.source_step;
@@ -73,7 +73,7 @@ class Tile {
   const Phase& columns_;
   int64_t width_;
   bool whole_;
-  std::vector<T> copy_;
+  Buffer<T> copy_;
   std::vector<const T*> starts_;
 };
 

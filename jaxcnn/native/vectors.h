@@ -15,11 +15,6 @@ inline constexpr int kVectorBytes = 32;
 inline constexpr int kVectorBytes = 16;
 #endif
 
-// A line of the cache.
-struct alignas(64) Line {
-  unsigned char bytes[64];
-};
-
 // L numbers side by side; L = 1 is a plain number.
 template <typename T, int L>
 struct Vector {

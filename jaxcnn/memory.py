@@ -1,0 +1,33 @@
+"""How the process's memory is handed out."""
+
+import ctypes
+import sys
+
+# Parameters of glibc's mallopt (malloc.h).
+_TRIM_THRESHOLD, _MMAP_MAX, _ARENA_MAX = -1, -4, -8
+_NEVER = 2**31 - 1
+
+
+def keep_freed() -> bool:
+    """Let the C library keep the memory that the program frees, for what it allocates next.
+
+    XLA allocates what a step needs anew at every step on a CPU, and the C library gives large
+    blocks back to the system each time: every page of them is then handed out again, and filled
+    with zeros, at its first use. Keeping them saved a tenth of the time of a train step
+    (`scripts/benchmark.py`, which runs our side so); the process keeps its largest size.
+
+    It must be called before JAX starts its threads; the scripts do so first of all. Other
+    allocations of the process are served from the same memory.
+
+    Returns:
+        Whether the C library is one that can do this (glibc).
+    """
+    if sys.platform != "linux":
+        return False
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except AttributeError:
+        return False
+    # One arena: those of threads cannot grow beyond 64 MiB.
+    wanted = {_TRIM_THRESHOLD: _NEVER, _MMAP_MAX: 0, _ARENA_MAX: 1}
+    return all(mallopt(parameter, value) for parameter, value in wanted.items())

@@ -1,0 +1,246 @@
+"""Time networks beside their PyTorch twins: the same weights, batch and optimizer on both sides.
+
+    python scripts/benchmark.py
+    python scripts/benchmark.py resnet50 densenet121 --input 3x64x64 --batch 16 --chart chart.png
+    python scripts/benchmark.py cnn_mnist --what forward --format json --out result.json
+
+`train` is one step of cross-entropy and SGD with momentum and weight decay (ours with its
+metrics), `forward` the network in evaluation mode. PyTorch runs eagerly in both of its memory
+formats and by torch.compile, with its fused optimizer; its fastest form counts. How the sides take
+turns, and what a ratio is: `scripts/_turns.py`.
+
+Nothing is timed before both sides agree: on logits of evaluation mode, and on what a train step
+changes in parameters and batch statistics, in float64 up to rounding and in the timed number type.
+(What torch.compile makes is not compared apart.) `first` is the first call's time, on our side that
+of tracing and compiling; `peak` the largest memory beyond what a process has before it begins with
+the network; `share` what a pass achieves of the machine's matrix product, measured in the same run,
+where a train step counts as three forward passes.
+"""
+
+import importlib.util
+import statistics
+import tempfile
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import _benchmark_sides
+import _turns
+import numpy as np
+import tyro
+from _benchmark_sides import PEAK_SIZE, TORCH_FORMS, WEIGHTS
+
+from jaxcnn import canvas, log, models, summary
+
+DEFAULT = ("cnn_mnist", "alexnet_cifar", "vgg_cifar", "resnet_cifar")
+INPUTS = {"resnet18": (64, 64, 3), "resnet50": (64, 64, 3), "densenet121": (64, 64, 3)}
+"""Images of another size than a network's own, small enough for a CPU."""
+
+_OURS = "jax"
+# Largest distances of the two sides, by the length of what is compared. Batch norms of few values
+# enlarge float32's rounding.
+_BOUNDS = {"float64": 1e-9, "float32": 1e-2}
+_HEADINGS = ["network", "batch", "input", "pass", "ours, ms", "PyTorch, ms", "form", "ratio"]
+_HEADINGS += ["images/s", "share", "PyTorch's", "first, s", "PyTorch's", "peak, MiB", "PyTorch's"]
+
+
+def main(
+    networks: Annotated[
+        tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="NETWORK...")
+    ] = (),
+    /,
+    device: Literal["cpu", "gpu"] = "cpu",
+    dtype: Literal["float32", "float64"] = "float32",
+    batch: int = 16,
+    input: str | None = None,
+    what: tuple[Literal["forward", "train"], ...] = ("forward", "train"),
+    forms: tuple[Literal["nchw", "channels_last", "compile"], ...] = TORCH_FORMS,
+    rounds: int = 9,
+    calls: int = 3,
+    format: Literal["text", "markdown", "json"] = "text",
+    out: Path | None = None,
+    chart: Path | None = None,
+) -> None:
+    """Time networks beside their PyTorch twins.
+
+    Args:
+        networks: see train.py --list; by default the four of the small tutorials.
+        device: where both sides run.
+        dtype: of images and weights.
+        batch: images a step.
+        input: CxHxW of an image, by default the network's own (64x64 for those of ImageNet).
+        what: passes to time.
+        forms: of PyTorch's side.
+        rounds: blocks that each side times.
+        calls: calls a block; its time is the fastest call's.
+        format: of the table.
+        out: file to write the table to, in place of standard output.
+        chart: PNG file for a bar chart of the ratios.
+    """
+    _turns.check_positive(batch=batch, rounds=rounds, calls=calls)
+    for option, given in {"what": what, "forms": forms}.items():
+        if not given:
+            raise ValueError(f"--{option} must name at least one")
+    names = networks or DEFAULT
+    _turns.check_known("network", names, models.names())
+    if chart and not canvas.available():
+        raise ValueError("--chart needs Matplotlib: pip install 'jaxcnn[plot]'")
+    if importlib.util.find_spec("torch") is None:
+        raise ValueError("there is no PyTorch to compare with: pip install 'jaxcnn[parity]'")
+    settings = {"device": device, "dtype": dtype, "rounds": rounds, "calls": calls}
+    rows = []
+    with _turns.machine() as facts:
+        for name in names:
+            shape = summary.parse_input(input) if input else _input(name)
+            job = settings | {"network": name, "batch_size": batch, "input_shape": shape}
+            job |= {"what": what, "device_torch": "cuda" if device == "gpu" else "cpu"}
+            found = _measure(job, [f"torch:{form}" for form in forms])
+            rows += found
+            told = ", ".join(f"{row['pass']} {row['ratio'][1]:.2f}" for row in found)
+            log.say(f"{name}: {told} of PyTorch's time")
+    if chart:
+        _draw(rows, chart)
+    table = [_cells(row) for row in rows]
+    _turns.publish(settings, facts, rows, _HEADINGS, table, format, out)
+
+
+def _input(name: str) -> tuple[int, int, int]:
+    return INPUTS.get(name) or models.input_shape(name)
+
+
+def _measure(job: dict[str, Any], theirs: list[str]) -> list[dict[str, Any]]:
+    """Return a row a pass."""
+    network = models.create(job["network"])
+    job = job | {"num_classes": network.num_classes}
+    macs = sum(row.macs for row in summary.rows(network, tuple(job["input_shape"])))
+    facts: dict[str, dict[str, Any]] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        _draw_weights(job, Path(folder))
+        times = _turns.measure(
+            __file__,
+            job | {"folder": folder},
+            job["rounds"],
+            partial(_agree, job, Path(folder)),
+            sides=[_OURS, *theirs],
+            facts=facts,
+        )
+    operations = 2 * macs * job["batch_size"]
+    product = min(min(found["peak"]) for found in times.values())
+    fastest = 2 * PEAK_SIZE**3 / product  # operations a millisecond
+    rows = []
+    for name in job["what"]:
+        form, row = _turns.compare(times[_OURS][name], {side: times[side][name] for side in theirs})
+        count = operations * (3 if name == "train" else 1)
+        share = {
+            side: count / statistics.median(row[key]) / fastest
+            for side, key in ((_OURS, "jax"), (form, "torch"))
+        }
+        rows.append(
+            {
+                "network": job["network"],
+                "batch_size": job["batch_size"],
+                "input_shape": job["input_shape"],
+                "pass": name,
+                "torch_form": form.partition(":")[2],
+                "share": [share[_OURS], share[form]],
+                "first_s": [facts[side]["first_s"][name] for side in (_OURS, form)],
+                "peak_bytes": [facts[side]["peak_bytes"] for side in (_OURS, form)],
+                "matrix_product_gflops": fastest / 1e6,
+            }
+            | {f"{side} {name}, ms": times[side][name] for side in theirs}
+            | row
+        )
+    return rows
+
+
+def _draw_weights(job: dict[str, Any], folder: Path) -> None:
+    """Save the weights that both sides start with, as PyTorch draws them."""
+    import torch
+
+    from parity import reference
+
+    torch.manual_seed(0)
+    module = reference.create(job["network"], job["num_classes"])
+    np.savez(folder / WEIGHTS, **{n: value.numpy() for n, value in module.state_dict().items()})
+
+
+def _agree(job: dict[str, Any], folder: Path) -> None:
+    """Raise a ValueError if one of PyTorch's forms computed something else than our side."""
+    start = np.load(folder / WEIGHTS)
+    for dtype in dict.fromkeys(("float64", job["dtype"])):
+        ours = np.load(folder / f"{_OURS} {dtype}.npz")
+        for path in sorted(folder.glob(f"torch * {dtype}.npz")):
+            theirs = np.load(path)
+            if missing := set(ours.files) ^ set(theirs.files):
+                raise ValueError(f"{job['network']}: only one side has {sorted(missing)[0]}")
+            logits = _benchmark_sides.LOGITS
+            learned = [name for name in ours.files if name != logits]
+            before = [start[name] for name in learned]
+            found = {
+                "the logits": _distance([ours[logits]], [theirs[logits]], [0.0]),
+                "what a step changes": _distance(
+                    [ours[name] for name in learned], [theirs[name] for name in learned], before
+                ),
+            }
+            for what, error in found.items():
+                if not error <= _BOUNDS[dtype]:
+                    raise ValueError(
+                        f"{job['network']} is not timed: {what} in {path.stem} differs from ours "
+                        f"by {error:.1e} of its length, more than {_BOUNDS[dtype]:.0e}"
+                    )
+
+
+def _distance(ours: list[Any], theirs: list[Any], before: list[Any]) -> float:
+    """Return the distance of two lists of arrays by that of the second from `before`."""
+    apart, changed = (
+        sum(float(np.sum(np.square(a - b, dtype=np.float64))) for a, b in zip(x, y, strict=True))
+        for x, y in ((ours, theirs), (theirs, before))
+    )
+    return float(np.sqrt(apart / changed)) if changed else float(apart > 0)
+
+
+def _cells(row: dict[str, Any]) -> list[str]:
+    ours, theirs, ratio = _turns.cells(row)
+    height, width, channels = row["input_shape"]
+    speed = 1e3 * row["batch_size"] / statistics.median(row["jax"])
+    return [
+        row["network"],
+        str(row["batch_size"]),
+        f"{channels}x{height}x{width}",
+        row["pass"],
+        ours,
+        theirs,
+        row["torch_form"],
+        ratio,
+        f"{speed:,.0f}",
+        *(f"{share:.0%}" for share in row["share"]),
+        *(f"{seconds:.1f}" for seconds in row["first_s"]),
+        *(f"{size / 2**20:,.0f}" for size in row["peak_bytes"]),
+    ]
+
+
+def _draw(rows: list[dict[str, Any]], path: Path) -> None:
+    """Draw the ratios as bars, a group a network and a bar a pass, with their quartiles."""
+    names = list(dict.fromkeys(row["network"] for row in rows))
+    passes = list(dict.fromkeys(row["pass"] for row in rows))
+    figure = canvas.make_figure(7, 1.2 + 0.3 * len(rows), "Time by PyTorch's in its fastest form")
+    axes = figure.add_subplot()
+    for row in rows:
+        index = passes.index(row["pass"])
+        at = names.index(row["network"]) + 0.8 * (index - (len(passes) - 1) / 2) / len(passes)
+        low, middle, high = row["ratio"]
+        axes.barh(at, middle, 0.7 / len(passes), color=canvas.colour(index))
+        axes.plot([low, high], [at, at], color=canvas.GRAY, lw=1.5)
+        axes.text(high, at, f" {middle:.2f}", va="center", fontsize=8)
+    axes.axvline(1, color=canvas.GRAY, lw=1, ls="--")
+    axes.set_yticks(range(len(names)), names)
+    axes.invert_yaxis()
+    axes.set_xlabel("ratio; below 1 we are faster, lines are quartiles")
+    axes.spines[["top", "right"]].set_visible(False)
+    canvas.legend(figure, passes)
+    canvas.save(figure, path)
+
+
+if __name__ == "__main__":
+    sides = {"jax": _benchmark_sides.jax_side, "torch": _benchmark_sides.torch_side}
+    _turns.run(main, sides)
