@@ -6,7 +6,7 @@ from pathlib import Path
 
 import tyro
 
-from jaxcnn import memory
+from jaxcnn import memory, programs
 
 # Python puts a script's folder first on the path; parity.py in it would hide the package `parity`.
 # It has to stay on it, behind the package's own folder: worker processes begin with this path and
@@ -19,6 +19,8 @@ sys.path += [str(_HERE.parent), str(_HERE)]
 def run(main: Callable[..., None], *, parse: bool = True) -> None:
     """Call `main` with the command line's arguments and end the process with its status.
 
+    The process keeps the memory that it frees, and what XLA compiles is kept for later runs.
+
     Args:
         main: the script's function; its signature and docstring are the command line.
         parse: False where `main` takes no arguments and reads the command line itself.
@@ -27,6 +29,7 @@ def run(main: Callable[..., None], *, parse: bool = True) -> None:
     training that broke off on a NaN or infinite loss, 130 after Ctrl-C.
     """
     memory.keep_freed()
+    programs.keep()
     try:
         if parse:
             tyro.cli(main)

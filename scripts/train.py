@@ -22,7 +22,20 @@ import numpy as np
 import tyro
 from _cli import run
 
-from jaxcnn import augment, data, log, models, optim, plot, results, runs, schedules, seeds, weights
+from jaxcnn import (
+    augment,
+    data,
+    log,
+    models,
+    optim,
+    plot,
+    programs,
+    results,
+    runs,
+    schedules,
+    seeds,
+    weights,
+)
 from jaxcnn.optimization import for_its_optimizer
 from jaxcnn.recipes import RECIPES, Settings, load_data
 
@@ -50,6 +63,8 @@ class Options:
     """Processes that decode image files, where the data are streamed."""
     cache_dir: Path | None = None
     """Where decoded images are kept; by default the user's cache folder."""
+    compilation_cache: bool = True
+    """Keep compiled programs in the user's cache folder; a later run then starts sooner."""
     tfds_dir: Path | None = None
     """TFDS's data folder; by default $TFDS_DATA_DIR or ~/tensorflow_datasets."""
 
@@ -92,6 +107,8 @@ def main() -> None:
         raise ValueError(f"--seeds must be at least 1, got {options.seeds}")
     if options.together and options.seeds < 2:
         raise ValueError(f"--together: expected --seeds of at least 2, got {options.seeds}")
+    if not options.compilation_cache:
+        programs.keep(False)
     workdir = _workdir(recipe, options)
     options = replace(options, settings=for_its_optimizer(options.settings, RECIPES[recipe][1]))
     settings = options.settings

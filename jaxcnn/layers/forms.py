@@ -23,6 +23,7 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
+from jaxcnn import native as library
 from jaxcnn.layers import direct
 
 Conv = Literal["direct", "convolution", "matrix_product", "depthwise", "split"]
@@ -51,9 +52,10 @@ def prefer(form: Literal["native", "xla"]) -> Iterator[None]:
         yield
 
 
-def native() -> bool:
-    """Return whether our own CPU code is wanted, and is for this platform."""
-    return jax.default_backend() == "cpu" and _preferred.value == "native"
+def native(dtype: str) -> bool:
+    """Return whether our own CPU code for a number type is wanted, and there is some."""
+    wanted = jax.default_backend() == "cpu" and _preferred.value == "native"
+    return wanted and library.available(dtype)
 
 
 def conv(images: jax.Array, kernel: jax.Array, groups: int) -> Conv:
@@ -69,7 +71,7 @@ def conv(images: jax.Array, kernel: jax.Array, groups: int) -> Conv:
     """
     if jax.default_backend() != "cpu":
         return "convolution" if groups > 1 else _of_xla(images, kernel)
-    if native() and direct.able(images, kernel, groups):
+    if direct.able(kernel, groups) and native(images.dtype.name):
         return "direct"
     if groups == 1:
         pointwise = kernel.shape[:2] == (1, 1)

@@ -17,8 +17,8 @@ import jax
 
 from jaxcnn.files import cache_root
 
-FUNCTIONS = ("outputs", "images", "kernel")
-"""What the library computes of the other two: see handlers.cc."""
+FUNCTIONS = ("outputs", "images", "kernel", "unpool")
+"""What the library computes: see handlers.cc."""
 DTYPES = {"float32": "F32", "float64": "F64"}
 """Number types, and XLA's names for them. Each has a library of its own."""
 

@@ -1,4 +1,4 @@
-// Direct convolutions of NHWC images and their gradients, for XLA's CPU client.
+// Direct convolutions of NHWC images, their gradients and a max pool's, for XLA's CPU client.
 //
 // Three bilinear functions of images (N, H, W, C), kernels (kh, kw, C / groups, F) and outputs
 // (N, OH, OW, F): `outputs` of images and kernel, `images` (their gradient) of outputs and kernel,
@@ -7,6 +7,7 @@
 // before the images, (h, w) each, and the groups.
 #include "convolution.h"
 #include "kernel_gradient.h"
+#include "unpool.h"
 #include "xla/ffi/api/ffi.h"
 
 namespace jaxcnn {
@@ -71,11 +72,32 @@ ffi::Error kernel(ThreadPool pool, ffi::Buffer<kType> images, ffi::Buffer<kType>
   return ffi::Error::Success();
 }
 
+// The window has the kernel's size in place of the groups.
+template <ffi::DataType kType>
+ffi::Error unpool(ThreadPool pool, ffi::Buffer<ffi::S8> places, ffi::Buffer<kType> gradients,
+                  ffi::ResultBuffer<kType> images, Window window) {
+  const auto p = input(places);
+  const auto g = input(gradients);
+  const auto x = output(images);
+  const Axis axes[2] = {{x.h, g.h, window[6], window[0], window[2], window[4]},
+                        {x.w, g.w, window[7], window[1], window[3], window[5]}};
+  scatter_maxima(pool, p, g, x, axes);
+  return ffi::Error::Success();
+}
+
 // Of two arrays.
 template <ffi::DataType kType>
 auto arrays() {
   using Buffer = ffi::Buffer<kType>;
   return ffi::Ffi::Bind().Ctx<ThreadPool>().template Arg<Buffer>().template Arg<Buffer>();
+}
+
+// The places of maxima, and another.
+template <ffi::DataType kType>
+auto places() {
+  using Buffer = ffi::Buffer<kType>;
+  using Places = ffi::Buffer<ffi::S8>;
+  return ffi::Ffi::Bind().Ctx<ThreadPool>().template Arg<Places>().template Arg<Buffer>();
 }
 
 // Of three.
@@ -102,3 +124,4 @@ constexpr ffi::DataType kNumbers = ffi::DataType::JAXCNN_TYPE;
 JAXCNN_HANDLER(outputs, more_arrays);
 JAXCNN_HANDLER(images, arrays);
 JAXCNN_HANDLER(kernel, arrays);
+JAXCNN_HANDLER(unpool, places);

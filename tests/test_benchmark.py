@@ -1,0 +1,78 @@
+"""scripts/benchmark.py: both sides' processes, the check before them, the chart, and mistakes."""
+
+import json
+import os
+import re
+import shutil
+
+import pytest
+from conftest import ROOT
+from pictures import pixels
+from processes import call
+
+SHORT = ["--batch", "4", "--rounds", "3", "--calls", "1", "--forms", "nchw"]
+
+
+def test_times_all_sides_in_turn(tmp_path):
+    out, chart = tmp_path / "new/found.json", tmp_path / "chart.png"
+    options = ["--forms", "nchw", "channels_last", "--format", "json"]
+    said = call("benchmark", "cnn_mnist", *SHORT[:6], *options, "--out", out, "--chart", chart)
+    assert re.fullmatch(r"cnn_mnist: forward \d+\.\d\d, train \d+\.\d\d of PyTorch's time\n", said)
+    found = json.loads(out.read_text())
+    assert found["device"] == "cpu" and found["rounds"] == 3
+    assert [row["pass"] for row in found["rows"]] == ["forward", "train"]
+    for row in found["rows"]:
+        assert row["network"] == "cnn_mnist" and row["input_shape"] == [28, 28, 1]
+        assert row["torch_form"] in ("nchw", "channels_last")
+        assert len(row[f"torch:channels_last {row['pass']}, ms"]) == 3
+        ratios = sorted(a / b for a, b in zip(row["jax"], row["torch"], strict=True))
+        assert row["ratio"][1] == pytest.approx(ratios[1])
+        assert all(0 < share < 1.5 for share in row["share"])
+        assert all(seconds > 0 for seconds in row["first_s"])
+        assert all(size >= 0 for size in row["peak_bytes"]) and row["peak_bytes"][0] > 0
+        assert row["matrix_product_gflops"] > 1
+    assert min(pixels(chart).shape[:2]) > 100
+
+
+def test_table():
+    lines = call("benchmark", "cnn_mnist", *SHORT, "--what", "forward").splitlines()
+    heading, rule, row, _, facts = (n for n in lines if not n.endswith("of PyTorch's time"))
+    assert heading.split()[:3] == ["network", "batch", "input"] and set(rule) == {"-", " "}
+    cells = re.split(r"  +", row)
+    assert cells[:4] == ["cnn_mnist", "4", "1x28x28", "forward"] and cells[6] == "nchw"
+    assert re.fullmatch(r"\d+\.\d\d \(\d+\.\d\d-\d+\.\d\d\)", cells[7])
+    assert facts.startswith("device cpu, dtype float32")
+
+
+def test_sides_that_differ_are_not_timed(tmp_path):
+    """A copy of the script whose PyTorch side has another momentum."""
+    for name in ("_cli.py", "_turns.py", "benchmark.py"):
+        shutil.copy(ROOT / "scripts" / name, tmp_path)
+    text = (ROOT / "scripts/_benchmark_sides.py").read_text()
+    decay = "weight_decay=WEIGHT_DECAY,\n"
+    assert text.count(decay) == 1
+    wrong = text.replace(decay, "weight_decay=2 * WEIGHT_DECAY,\n")
+    (tmp_path / "_benchmark_sides.py").write_text(wrong)
+    script = os.path.relpath(tmp_path / "benchmark", ROOT / "scripts")
+    err = call(script, "cnn_mnist", *SHORT, status=2)
+    assert re.search(
+        r"error: cnn_mnist is not timed: what a step changes in torch nchw float64 differs from "
+        r"ours by \d\.\de-0\d of its length, more than 1e-09\n$",
+        err,
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["lenet"], "error: unknown network 'lenet'; known: alexnet"),
+        (["--batch", "0"], "error: --batch must be above 0, got 0"),
+        (["--rounds", "-1"], "error: --rounds must be above 0, got -1"),
+        (["--what"], "error: --what must name at least one"),
+        (["--input", "28x28"], "error: an input is given as CxHxW"),
+        (["--forms", "jit"], "jit"),
+    ],
+)
+def test_mistakes(arguments, message):
+    err = call("benchmark", *arguments, status=2)
+    assert message in err and "Traceback" not in err
