@@ -13,8 +13,9 @@ def keep_freed() -> bool:
 
     XLA allocates what a step needs anew at every step on a CPU, and the C library gives large
     blocks back to the system each time: every page of them is then handed out again, and filled
-    with zeros, at its first use. Keeping them saved a tenth of the time of a train step
-    (`scripts/benchmark.py`, which runs our side so); the process keeps its largest size.
+    with zeros, at its first use. A train step of `resnet_cifar` on 16 images had 23,000 such pages
+    and 78 ms of system time, and has none and 8 ms so (median of 14 steps, two cores). The process
+    keeps its largest size.
 
     It must be called before JAX starts its threads; the scripts do so first of all. Other
     allocations of the process are served from the same memory.

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Everything that wants a GPU, in one command and under 10 minutes: versions, the tests that make
 # sense there (parity on the GPU at full precision, the jitted step, donation, resume, augmentation,
-# transfer learning, several seeds), recipes on real data, and what several seeds at once gain.
+# transfer learning, several seeds), recipes on real data, train steps beside PyTorch's, and what
+# several seeds at once gain.
 #
 #     JAXCNN_DATA=DIR scripts/gpu_check.sh [OUT]
 #
@@ -47,6 +48,8 @@ PY
         recipe digits-cnn
         recipe digits-cnn --network mlp_mnist
     fi
+    timeout 150 "$python" scripts/benchmark.py cnn_mnist alexnet_cifar vgg_cifar --device gpu --batch 128 \
+        --format json --out "$out/benchmark.json" || status=1
     for recipe in digits-cnn digits-overfit; do
         timeout 60 "$python" scripts/benchmark_seeds.py "$recipe" --seeds 8 --rounds 5 || status=1
     done

@@ -12,7 +12,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from precisions import PRECISIONS
 
-from jaxcnn.layers import AdaptiveMaxPool2d, MaxPool2d, adaptive_max_pool2d, max_pool2d
+from jaxcnn.layers import AdaptiveMaxPool2d, MaxPool2d, adaptive_max_pool2d, forms, max_pool2d
 from parity.errors import assert_close
 from parity.functions import compare, mapped
 
@@ -108,14 +108,27 @@ def test_a_window_larger_than_the_image_rounds_up_to_one(shape, args):
     check(max_pool2d, F.max_pool2d, ties(shape), *args, ceil_mode=True)
 
 
+@pytest.mark.parametrize(("shape", "args"), GRID)
+def test_xlas_form_of_the_gradient(shape, args):
+    with forms.prefer("xla"):
+        check(max_pool2d, F.max_pool2d, ties(shape), *args)
+
+
+def test_the_gradient_is_our_own_code_on_a_cpu():
+    text = jax.jit(jax.grad(lambda x: max_pool2d(x, 2).sum())).lower(jnp.ones((1, 4, 4, 3)))
+    assert ("jaxcnn_unpool" in text.as_text()) == forms.native("float32")
+
+
+@pytest.mark.parametrize("form", ["native", "xla"])
 @pytest.mark.parametrize(("shape", "args"), GRID[::3])
-def test_without_indices_twice_differentiable(shape, args):
-    got, want = compare(
-        lambda x: max_pool2d(x, *args) ** 2,
-        lambda x: F.max_pool2d(x, *args) ** 2,
-        {"x": values(shape)},
-        second=True,
-    )
+def test_without_indices_twice_differentiable(shape, args, form):
+    with forms.prefer(form):
+        got, want = compare(
+            lambda x: max_pool2d(x, *args) ** 2,
+            lambda x: F.max_pool2d(x, *args) ** 2,
+            {"x": values(shape)},
+            second=True,
+        )
     assert_close(got, want, rtol=1e-12)
 
 
