@@ -153,13 +153,13 @@ def publish(
         rows: everything that was found, for JSON.
         headings: of the table.
         table: rows of cells, for text.
-        format: "text" or "json".
+        format: "text", "markdown" or "json".
         out: the file; None for standard output.
     """
     if format == "json":
         text = json.dumps({**settings, "machine": facts, "rows": rows}, indent=2)
     else:
-        text = tables.text(headings, table) + "\n\n"
+        text = tables.text(headings, table, markdown=format == "markdown") + "\n\n"
         text += ", ".join(f"{name} {value}" for name, value in (settings | facts).items())
     if out is None:
         print(text)

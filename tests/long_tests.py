@@ -5,9 +5,12 @@ are meant, "" for all.
 """
 
 LONG = {
+    "test_assembly.py::test_dropout_reaches_the_network": ["squeezenet1_1-changes0-want0"],
     "test_augment.py::test_compiled_and_mapped_over_seeds_it_gives_the_same": [""],
+    "test_benchmark.py::test_times_all_sides_in_turn": [""],
     "test_benchmark_convolutions.py::test_times_both_sides_in_turn": [""],
     "test_compare_optimizers.py::test_every_step_of_lbfgs_is_torchs": ["strong_wolfe", "None"],
+    "test_compile_time.py::test_table_of_one_run_and_the_limit_of_torch": ["text"],
     "test_convert_weights.py::test_torchvision_modules_travel_there_and_back": [
         "densenet121-options2",
         "googlenet-options3",

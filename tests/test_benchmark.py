@@ -35,10 +35,11 @@ def test_times_all_sides_in_turn(tmp_path):
 
 
 def test_table():
-    lines = call("benchmark", "cnn_mnist", *SHORT, "--what", "forward").splitlines()
+    options = ["--what", "forward", "--format", "markdown"]
+    lines = call("benchmark", "cnn_mnist", *SHORT, *options).splitlines()
     heading, rule, row, _, facts = (n for n in lines if not n.endswith("of PyTorch's time"))
-    assert heading.split()[:3] == ["network", "batch", "input"] and set(rule) == {"-", " "}
-    cells = re.split(r"  +", row)
+    headings, cells = ([n.strip() for n in line.strip("|").split("|")] for line in (heading, row))
+    assert headings[:3] == ["network", "batch", "input"] and set(rule) <= set("|-: ")
     assert cells[:4] == ["cnn_mnist", "4", "1x28x28", "forward"] and cells[6] == "nchw"
     assert re.fullmatch(r"\d+\.\d\d \(\d+\.\d\d-\d+\.\d\d\)", cells[7])
     assert facts.startswith("device cpu, dtype float32")
