@@ -45,6 +45,7 @@ WIDE = [
     ((3, 21, 2, 2), (200, 3, 3), {"padding": 1}),
     ((2, 9, 7, 8), (5, 1, 1), {"stride": (2, 3)}),
     ((1, 2, 1, 1), (3, 3, 3), {"padding": 4, "stride": 5}),
+    ((1, 64, 1, 1), (3, 2, 2), {"padding": 40, "stride": 81}),  # far in front of the image
 ]
 
 
@@ -162,3 +163,25 @@ def test_an_unknown_preference():
     with pytest.raises(ValueError, match="form='torch': expected 'native' or 'xla'"):
         with forms.prefer("torch"):
             pass
+
+
+def test_padding_on_one_side_leads_far_from_the_images(float64):
+    """Windows in front of the images only; gradients' windows behind the outputs only."""
+    rng = np.random.default_rng(2)
+    for size, kernel, options in (
+        (1, 3, {"padding": ((90, 0), (90, 0)), "stride": 99}),
+        (1, 5, {"padding": ((300, 0), (300, 0)), "stride": 100, "dilation": 63}),
+    ):
+        images = jnp.asarray(rng.normal(size=(1, size, size, 32)))
+        weights = jnp.asarray(rng.normal(size=(kernel, kernel, 32, 8)))
+
+        def derivatives(images=images, weights=weights, options=options):
+            out, pull = jax.vjp(lambda *a: conv2d(*a, **options), images, weights)
+            return out, *pull(jnp.ones(out.shape))
+
+        got = derivatives()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(forms, "conv", lambda *_: "matrix_product")
+            want = derivatives()
+        for ours, theirs in zip(got, want, strict=True):
+            np.testing.assert_allclose(ours, theirs, rtol=1e-12, atol=1e-12)

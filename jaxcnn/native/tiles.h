@@ -61,11 +61,13 @@ class Tile {
       std::fill_n(to, width_ * c, T(0));
       return;
     }
+    // All of the columns may lie on one side of the source.
     const int64_t begin = std::clamp<int64_t>(columns_.origin, 0, source_.w);
-    const int64_t end = std::clamp<int64_t>(columns_.origin + width_, begin, source_.w);
-    to = std::fill_n(to, (begin - columns_.origin) * c, T(0));
+    const int64_t end = std::clamp<int64_t>(columns_.origin + width_, 0, source_.w);
+    const int64_t before = std::clamp<int64_t>(-columns_.origin, 0, width_);
+    to = std::fill_n(to, before * c, T(0));
     to = std::copy_n(source_.at(image, y, begin), (end - begin) * c, to);
-    std::fill_n(to, (columns_.origin + width_ - end) * c, T(0));
+    std::fill_n(to, (width_ - before - (end - begin)) * c, T(0));
   }
 
   const Array<const T>& source_;
