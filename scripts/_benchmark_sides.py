@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import _turns
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -59,7 +60,7 @@ def jax_side(job: dict[str, Any]) -> Calls:
         found = stats.get("peak_bytes_in_use") or _largest() - before
         return facts | {"peak_bytes": found, "device": device.device_kind}
 
-    return calls | {"facts": tell}
+    return calls | {_turns.FACTS: tell}
 
 
 def _jax_parts(job: dict[str, Any], dtype: str, size: int) -> tuple[Any, Any, Any, Any]:
@@ -119,7 +120,7 @@ def torch_side(job: dict[str, Any]) -> Calls:
     _write(job, name, "float64", *_torch_numbers(job, "float64", EXACT_BATCH))
     _write(job, name, job["dtype"], *_torch_numbers(job, job["dtype"], job["batch_size"]))
     before = _begin()
-    module, forward, step = _torch_parts(job, job["dtype"], job["batch_size"])
+    _, forward, step = _torch_parts(job, job["dtype"], job["batch_size"])
     square = torch.ones(PEAK_SIZE, PEAK_SIZE, dtype=getattr(torch, job["dtype"]))
     square = square.to(job["device_torch"])
 
@@ -128,12 +129,7 @@ def torch_side(job: dict[str, Any]) -> Calls:
         if square.is_cuda:
             torch.cuda.synchronize()
 
-    def forward_call():
-        module.eval()
-        forward()
-        module.train()
-
-    calls = {"forward": forward_call, "train": step, "peak": lambda: square @ square}
+    calls = {"forward": forward, "train": step, "peak": lambda: square @ square}
     calls = {n: partial(synchronised, calls[n]) for n in (*job["what"], "peak")}
     first = {n: _seconds(calls[n]) for n in job["what"]}
 
@@ -141,7 +137,7 @@ def torch_side(job: dict[str, Any]) -> Calls:
         used = torch.cuda.max_memory_allocated() if square.is_cuda else _largest() - before
         return {"first_s": first, "peak_bytes": used, "torch": torch.__version__}
 
-    return calls | {"facts": tell}
+    return calls | {_turns.FACTS: tell}
 
 
 def _torch_parts(job: dict[str, Any], dtype: str, size: int, *, drop: bool = True) -> tuple:
@@ -174,8 +170,11 @@ def _torch_parts(job: dict[str, Any], dtype: str, size: int, *, drop: bool = Tru
     function = torch.compile(module) if job["form"] == "compile" else module
 
     def forward():
+        module.eval()
         with torch.no_grad():
-            return function(x)
+            logits = function(x)
+        module.train()
+        return logits
 
     def step():
         optimizer.zero_grad()
@@ -188,17 +187,9 @@ def _torch_parts(job: dict[str, Any], dtype: str, size: int, *, drop: bool = Tru
 def _torch_numbers(job, dtype: str, size: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     plain = job | {"form": "channels_last" if job["form"] == "compile" else job["form"]}
     module, forward, step = _torch_parts(plain, dtype, size, drop=False)
-    logits = forward_of(module, forward)
+    logits = weights.as_numpy(forward())
     step()
     return logits, {n: weights.as_numpy(v) for n, v in module.state_dict().items()}
-
-
-def forward_of(module, forward: Callable[[], Any]) -> np.ndarray:
-    """Return the logits of evaluation mode."""
-    module.eval()
-    logits = weights.as_numpy(forward())
-    module.train()
-    return logits
 
 
 @contextmanager
