@@ -8,19 +8,23 @@ continues bit for bit as the uninterrupted one.
 
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 import optax
 
 from jaxcnn import loop
-from jaxcnn.data import Arrays, Dataset, Files, to_device, train_batches
-from jaxcnn.data.batches import Batches
+from jaxcnn.data import Arrays, Dataset, Files, epoch_order, to_device, train_batches
+from jaxcnn.data.batches import filled, gather
 from jaxcnn.early_stopping import EarlyStopping
 from jaxcnn.evaluate import evaluate
 from jaxcnn.record import Record
 from jaxcnn.schedules import Plateau
+from jaxcnn.steps import Advance, in_calls, one_by_one, repeated
 from jaxcnn.train import Batch, Metrics, TrainState
 
 TrainStep = Callable[[TrainState, Batch, jax.Array], tuple[TrainState, Metrics]]
@@ -45,13 +49,14 @@ def fit(
     later: tuple[int, TrainStep] | None = None,
     early_stopping: EarlyStopping | None = None,
     workers: int = 0,
+    steps_per_call: int | None = None,
     resume: bool = False,
 ) -> dict[str, Any]:
     """Train to the given number of epochs, evaluating a whole split after each.
 
     That split is the validation split where the data set has one, else the test split. Writes
     `metrics.jsonl` and `checkpoints/{latest,best}` into the run folder. Ctrl-C or SIGTERM saves a
-    checkpoint after the step in flight and returns; a second one interrupts at once.
+    checkpoint after the steps in flight and returns; a second one interrupts at once.
 
     Args:
         state: the state at step 0; donated. With `resume` only its structure matters.
@@ -72,6 +77,8 @@ def fit(
         later: (epochs, step): the step that trains after so many epochs.
         early_stopping: ends the run where the evaluation no longer improves.
         workers: worker processes that decode files.
+        steps_per_call: the most steps of one call of a compiled program, where the data are in
+            memory; 1 calls `train_step` for each, None fills a third of a second.
         resume: continue from `checkpoints/latest`.
 
     Returns:
@@ -93,6 +100,7 @@ def fit(
         eval_batch_size=eval_batch_size,
         log_every=log_every,
         checkpoint_every=checkpoint_every,
+        **({} if steps_per_call is None else {"steps_per_call": steps_per_call}),
     )
     started = time.perf_counter()
     split, held = dataset.watched
@@ -102,13 +110,18 @@ def fit(
     state = record.start(state, resume=resume)
     key = run_key(seed)
     train, held = _placed(dataset.train), _placed(held)
+    masked = not drop_last and len(train) % batch_size > 0
+    if masked and len(train) % batch_size == 1:
+        check_single(train_step, state, train, key)
 
-    def step(state: TrainState, batch: Batch, epoch: int) -> tuple[TrainState, Metrics]:
+    def steps(epoch: int, start: int) -> AbstractContextManager[Advance]:
         chosen = train_step if later is None or epoch < later[0] else later[1]
-        return chosen(state, batch, key)
-
-    def batches(epoch: int, start: int) -> Batches:
-        return train_batches(
+        if isinstance(train, Arrays) and steps_per_call != 1:
+            order = epoch_order(len(train), seed=seed, epoch=epoch)[: epoch_steps * batch_size]
+            rows, examples = jax.device_put(filled(order, batch_size)), np.int32(len(order))
+            data = train.images, train.labels, rows, examples, key
+            return in_calls(_program(chosen, batch_size, masked), start, *data)
+        batches = train_batches(
             train,
             batch_size,
             seed=seed,
@@ -117,21 +130,23 @@ def fit(
             drop_last=drop_last,
             workers=workers,
         )
+        return one_by_one(lambda state, batch: chosen(state, batch, key), batches)
 
-    program = loop.Program(
-        step=step,
-        batches=batches,
-        evaluate=lambda state: [evaluate(eval_step, state, held, eval_batch_size, workers=workers)],
-        apart=lambda state: [state],
-        joined=lambda states: states[0],
-    )
     loop.train(
         state,
-        program,
+        loop.Program(
+            epoch=steps,
+            evaluate=lambda state: [
+                evaluate(eval_step, state, held, eval_batch_size, workers=workers)
+            ],
+            apart=lambda state: [state],
+            joined=lambda states: states[0],
+        ),
         [record],
         examples=len(train),
         batch_size=batch_size,
         checkpoint_every=checkpoint_every,
+        steps_per_call=steps_per_call,
     )
     return record.result(time.perf_counter() - started)
 
@@ -147,3 +162,33 @@ def run_key(seed: int) -> jax.Array:
 def _placed(split: Arrays | Files) -> Arrays | Files:
     """Put a small set on the device once; files are decoded batch by batch."""
     return to_device(split) if isinstance(split, Arrays) else split
+
+
+@lru_cache(maxsize=4)  # so that a run that goes on in the same process compiles nothing
+def _program(train_step: TrainStep, batch_size: int, masked: bool) -> Callable:
+    """Return the program of several steps, whose batches are gathered on the device."""
+
+    def step(state, number, images, labels, order, examples, key):
+        batch = gather(
+            images, labels, order, number, examples, batch_size=batch_size, masked=masked
+        )
+        return train_step(state, batch, key)
+
+    return repeated(step)
+
+
+def check_single(
+    train_step: TrainStep, state: TrainState, split: Arrays | Files, key: jax.Array
+) -> None:
+    """Raise what a step says of a batch of one example, as an epoch's last one may be.
+
+    In its place a batch comes that is filled up: a batch norm sees only the example that counts,
+    but cannot say so.
+    """
+    shape = split.images.shape[1:] if isinstance(split, Arrays) else split.image_shape
+    dtype = split.images.dtype if isinstance(split, Arrays) else np.uint8
+    batch = {
+        "images": jax.ShapeDtypeStruct((1, *shape), dtype),
+        "labels": jax.ShapeDtypeStruct((1,), np.int32),
+    }
+    jax.eval_shape(train_step, state, batch, key)

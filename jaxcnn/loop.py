@@ -4,9 +4,9 @@ What is computed is a `Program`'s matter, what is written down a `jaxcnn.record.
 run. All runs are at the same step; one that has stopped early is left as it is.
 """
 
-import contextlib
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
 import jax
@@ -16,26 +16,26 @@ from jaxcnn import checkpoint, log
 from jaxcnn.data import num_batches
 from jaxcnn.record import Record
 from jaxcnn.signals import stop_signals
+from jaxcnn.steps import Advance, Pace
 from jaxcnn.train import Metrics, TrainState
 
-# Steps whose metrics may stay unread while the loop goes on, so that the device never waits.
-_AHEAD = 2
+# Calls whose metrics may stay unread while the loop goes on, so that the device never waits.
+_AHEAD = 1
 
 
 class Program(NamedTuple):
     """What the loop computes with; a state is one run's or the stack of all runs'.
 
     Attributes:
-        step: (state, batch, epoch) -> (state, metrics); the epoch counts from 0, the metrics are
-            those of `jaxcnn.train.make_train_step`, (S,) for S runs.
-        batches: (epoch, number of the first batch) -> the batches to the end of the epoch.
+        epoch: (epoch, number of the first step in it), both from 0 -> the steps to its end, a
+            context of `jaxcnn.steps`; the metrics are those of `jaxcnn.train.make_train_step`, a
+            row a step, (S,) each for S runs.
         evaluate: state -> what `jaxcnn.evaluate.evaluate` returns, for every run.
         apart: state -> the states of the runs.
         joined: its inverse.
     """
 
-    step: Callable[[TrainState, Any, int], tuple[TrainState, Metrics]]
-    batches: Callable[[int, int], Generator[Any, None, None]]
+    epoch: Callable[[int, int], AbstractContextManager[Advance]]
     evaluate: Callable[[TrainState], Sequence[dict[str, Any]]]
     apart: Callable[[TrainState], list[TrainState]]
     joined: Callable[[list[TrainState]], TrainState]
@@ -70,10 +70,11 @@ def train(
     examples: int,
     batch_size: int,
     checkpoint_every: int,
+    steps_per_call: int | None = None,
 ) -> None:
     """Train to the end of the records' last epoch, or until all runs have stopped early.
 
-    Ctrl-C or SIGTERM saves checkpoints after the step in flight and returns; a second one
+    Ctrl-C or SIGTERM saves checkpoints after the steps in flight and returns; a second one
     interrupts at once.
 
     Args:
@@ -83,24 +84,36 @@ def train(
         examples: of a training set.
         batch_size: examples a step and run.
         checkpoint_every: steps between two checkpoints within an epoch; one follows each epoch.
+        steps_per_call: the most steps of a call of the program; None lets a call last a third of a
+            second.
 
     Raises:
         FloatingPointError: a NaN or infinite loss or state; what was saved before it stays, and
             no run saves what is behind it.
     """
     epochs, epoch_steps = records[0].epochs, records[0].epoch_steps
+    log_every = records[0].log_every
     active = [i for i, record in enumerate(records) if not record.stopped_early]
     step = records[active[0]].step if active else 0
-    pending: list[tuple[int, Metrics]] = []
+    pending: list[tuple[int, int, Metrics]] = []
+    pace = Pace(steps_per_call)
 
     def read(keep: int = 0) -> None:
-        """Read the metrics of all but the last `keep` steps and write their rows."""
+        """Read the metrics of all but the last `keep` calls and write their rows."""
+        counts = []
         while len(pending) > keep:
-            done, metrics = pending.pop(0)
-            found = {name: np.ravel(value) for name, value in jax.device_get(metrics).items()}
+            done, count, metrics = pending.pop(0)
+            found = {
+                name: np.reshape(value, (-1, len(records)))
+                for name, value in jax.device_get(metrics).items()
+            }
+            counts.append(count)
             for i in active:
                 with records[i].naming():
-                    records[i].add(done, {name: value[i] for name, value in found.items()})
+                    for row in range(count):
+                        values = {name: value[row, i] for name, value in found.items()}
+                        records[i].add(done + row + 1, values)
+        pace.read(counts)
 
     def save(states: list[TrainState]) -> None:
         # A broken state first: its error comes before any run is ahead of the others.
@@ -111,7 +124,7 @@ def train(
     with stop_signals() as stop:
         while active and step < epochs * epoch_steps and not stop.is_set():
             epoch, start = divmod(step, epoch_steps)
-            batches = program.batches(epoch, start)
+            end = step + epoch_steps - start
             bar = log.progress(
                 epoch_steps,
                 epoch=epoch + 1,
@@ -119,21 +132,22 @@ def train(
                 batch_size=batch_size * len(active),
                 initial=start,
             )
+            pace.rest()
             clock = time.perf_counter()
-            with contextlib.closing(batches), bar:
-                for batch in batches:
-                    state, metrics = program.step(state, batch, epoch)
-                    step += 1
-                    pending.append((step, metrics))
-                    if step % records[0].log_every == 0:
+            with program.epoch(epoch, start) as advance, bar:
+                while step < end and not stop.is_set():
+                    most = min(pace.steps, end - step, checkpoint_every - step % checkpoint_every)
+                    state, metrics, count = advance(state, most)
+                    pending.append((step, count, metrics))
+                    logs = step // log_every < (step + count) // log_every
+                    step += count
+                    if logs or pace.measures:
                         read(keep=_AHEAD)
-                    bar.update(1, **_shown(records, active))
+                    bar.update(count, **_shown(records, active))
                     if stop.is_set() or step % checkpoint_every == 0:
                         read()
-                        if step % epoch_steps:  # the epoch's own checkpoint follows evaluation
+                        if step < end:  # the epoch's own checkpoint follows evaluation
                             save(program.apart(state))
-                    if stop.is_set():
-                        break
                 read()
                 bar.update(0, **_shown(records, active))
             seconds = time.perf_counter() - clock

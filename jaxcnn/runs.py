@@ -42,6 +42,7 @@ def train(
     eval_batch_size: int = 500,
     log_every: int = 50,
     checkpoint_every: int = 1000,
+    steps_per_call: int | None = None,
     workers: int = 0,
     cache_dir: Path | None = None,
 ) -> dict[str, Any]:
@@ -57,6 +58,7 @@ def train(
         eval_batch_size: examples an evaluation step.
         log_every: steps between two rows of metrics.
         checkpoint_every: steps between two checkpoints within an epoch.
+        steps_per_call: see `jaxcnn.fit.fit`.
         workers: worker processes that decode files.
         cache_dir: where what is computed of the data once is kept; None is the user's cache folder.
 
@@ -108,6 +110,7 @@ def train(
         later=run.later,
         early_stopping=early_stopping,
         workers=workers,
+        steps_per_call=steps_per_call,
         resume=resume,
     )
     write_result(workdir, result)

@@ -26,6 +26,7 @@ def train_together(
     eval_batch_size: int = 500,
     log_every: int = 50,
     checkpoint_every: int = 1000,
+    steps_per_call: int | None = None,
     workers: int = 0,
     cache_dir: Path | None = None,
 ) -> dict[int, dict[str, Any]]:
@@ -46,6 +47,7 @@ def train_together(
         eval_batch_size: examples an evaluation step.
         log_every: steps between two rows of metrics.
         checkpoint_every: steps between two checkpoints within an epoch.
+        steps_per_call: see `jaxcnn.fit.fit`.
         workers: worker processes that decode files, from which only features can be computed.
         cache_dir: where what is computed of the data once is kept; None is the user's cache folder.
 
@@ -117,6 +119,7 @@ def train_together(
         schedule=run.schedule,
         later=run.later,
         early_stopping=early_stopping,
+        steps_per_call=steps_per_call,
         resume=resume,
     )
     for seed, result in results.items():

@@ -10,11 +10,12 @@ so that a run resumed behind that epoch would not continue bit for bit.
 """
 
 import time
-from collections.abc import Callable, Generator, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from functools import lru_cache, partial
 from operator import itemgetter
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -23,29 +24,14 @@ import optax
 
 from jaxcnn import loop
 from jaxcnn.data import Arrays, Dataset, epoch_order, eval_batches, to_device
-from jaxcnn.data.batches import gather
+from jaxcnn.data.batches import filled, gather
 from jaxcnn.early_stopping import EarlyStopping
 from jaxcnn.evaluate import evaluate
-from jaxcnn.fit import EvalStep, TrainStep, run_key
+from jaxcnn.fit import EvalStep, TrainStep, check_single, run_key
 from jaxcnn.record import Record
 from jaxcnn.schedules import Plateau
+from jaxcnn.steps import Advance, in_calls, repeated
 from jaxcnn.train import Metrics, TrainState
-
-
-class Selection(NamedTuple):
-    """A batch of every seed, as what chooses it from the training set.
-
-    Attributes:
-        orders: (S, N) int32, every seed's order of the examples.
-        first: the batch's first place in them.
-        size: its examples, those of every seed.
-        active: (S,) bool, whether a seed is still trained.
-    """
-
-    orders: jax.Array
-    first: np.int32
-    size: int
-    active: np.ndarray
 
 
 def fit_together(
@@ -64,6 +50,7 @@ def fit_together(
     schedule: optax.Schedule | Plateau | None = None,
     later: tuple[int, TrainStep] | None = None,
     early_stopping: EarlyStopping | None = None,
+    steps_per_call: int | None = None,
     resume: bool = False,
 ) -> dict[int, dict[str, Any]]:
     """Train a run a seed to the given number of epochs, all in one program.
@@ -89,6 +76,7 @@ def fit_together(
         schedule: see there.
         later: see there.
         early_stopping: see there.
+        steps_per_call: see there.
         resume: continue all seeds from their `checkpoints/latest`.
 
     Returns:
@@ -127,35 +115,34 @@ def fit_together(
     images = jax.device_put(trains[0].images) if shared else jnp.stack([t.images for t in trains])
     labels = jax.device_put(trains[0].labels)
     keys = jnp.stack([run_key(seed) for seed in seeds])
-    steps = [mapped_step(train_step, shared)]
-    if later is not None:
-        steps.append(mapped_step(later[1], shared))
+    trained = min(examples, epoch_steps * batch_size)  # an epoch's
+    masked = trained % batch_size > 0
+    if trained % batch_size == 1:
+        check_single(train_step, states[0], trains[0], keys[0])
 
-    def step(state: TrainState, batch: Selection, epoch: int) -> tuple[TrainState, Metrics]:
-        chosen = steps[later is not None and epoch >= later[0]]
-        return chosen(state, images, labels, keys, *batch)
-
-    def batches(epoch: int, start: int) -> Generator[Selection, None, None]:
+    def steps(epoch: int, start: int) -> AbstractContextManager[Advance]:
+        chosen = train_step if later is None or epoch < later[0] else later[1]
+        orders = epoch_orders(seeds, examples, batch_size, epoch, trained)
         active = np.array([not record.stopped_early for record in records])
-        count = min(examples, epoch_steps * batch_size)
-        return selections(seeds, examples, batch_size, epoch, start=start, end=count, active=active)
+        data = images, labels, keys, orders, np.int32(trained), active
+        return in_calls(_program(chosen, batch_size, masked, shared), start, *data)
 
-    program = loop.Program(
-        step=step,
-        batches=batches,
-        evaluate=partial(
-            _evaluate, _mapped_evaluation(eval_step, shared), records, helds, eval_batch_size
-        ),
-        apart=jax.jit(partial(_unstacked, count)),
-        joined=jax.jit(stacked),
-    )
+    apart, joined = jax.jit(partial(_unstacked, count)), jax.jit(stacked)
     loop.train(
-        program.joined(states),
-        program,
+        joined(states),
+        loop.Program(
+            epoch=steps,
+            evaluate=partial(
+                _evaluate, _mapped_evaluation(eval_step, shared), records, helds, eval_batch_size
+            ),
+            apart=apart,
+            joined=joined,
+        ),
         records,
         examples=examples,
         batch_size=batch_size,
         checkpoint_every=checkpoint_every,
+        steps_per_call=steps_per_call,
     )
     seconds = time.perf_counter() - started
     return {seed: record.result(seconds) for seed, record in zip(seeds, records, strict=True)}
@@ -166,33 +153,25 @@ def stacked(states: Sequence[TrainState]) -> TrainState:
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
 
 
-def selections(
-    seeds: Sequence[int],
-    examples: int,
-    batch_size: int,
-    epoch: int,
-    *,
-    start: int = 0,
-    end: int | None = None,
-    active: np.ndarray | None = None,
-) -> Generator[Selection, None, None]:
-    """Choose the batches of an epoch for every seed, those of `jaxcnn.data.train_batches`.
+def epoch_orders(
+    seeds: Sequence[int], examples: int, batch_size: int, epoch: int, trained: int | None = None
+) -> jax.Array:
+    """Return every seed's order of an epoch, filled up to whole batches: (S, N) int32.
 
     Args:
         seeds: S of them.
         examples: of the training set.
-        batch_size: examples a step and seed; the last batch may come short.
+        batch_size: examples a step and seed.
         epoch: which one, from 0.
-        start: number of the first batch.
-        end: examples of the epoch that are trained on; None for all.
-        active: (S,) bool, whether a seed is trained; None for all.
+        trained: examples of the epoch that are trained on; None for all.
     """
-    orders = [epoch_order(examples, seed=seed, epoch=epoch) for seed in seeds]
-    orders = jax.device_put(np.stack(orders))
-    active = np.ones(len(seeds), bool) if active is None else active
-    end = examples if end is None else end
-    for first in range(start * batch_size, end, batch_size):
-        yield Selection(orders, np.int32(first), min(batch_size, end - first), active)
+    orders = np.stack([epoch_order(examples, seed=seed, epoch=epoch) for seed in seeds])
+    return jax.device_put(filled(orders[:, :trained], batch_size))
+
+
+@lru_cache(maxsize=4)
+def _program(*arguments: Any) -> Callable[..., tuple[TrainState, Metrics]]:
+    return repeated(mapped_step(*arguments))
 
 
 def _unstacked(count: int, stack: TrainState) -> list[TrainState]:
@@ -200,22 +179,26 @@ def _unstacked(count: int, stack: TrainState) -> list[TrainState]:
 
 
 def mapped_step(
-    train_step: TrainStep, shared: bool = True
+    train_step: TrainStep, batch_size: int, masked: bool = False, shared: bool = True
 ) -> Callable[..., tuple[TrainState, Metrics]]:
-    """Build the step of S seeds: (states, images, labels, keys, *`Selection`) -> (states, metrics).
+    """Return the step of S seeds, for `jaxcnn.steps.repeated`.
 
-    The states are donated, and metrics are (S,).
+    It takes (states, number, images, labels, keys, orders, examples, active) and returns (states,
+    metrics (S,)): number of the batch, `epoch_orders`, how many of their examples are no filling,
+    and (S,) bool, whether a seed is trained.
 
     Args:
         train_step: from `jaxcnn.train.make_train_step`.
+        batch_size: examples a step and seed.
+        masked: whether the last batch is filled up.
         shared: whether images are (N, ...), those of all seeds, or (S, N, ...).
     """
-    axis = None if shared else 0
+    take = partial(gather, batch_size=batch_size, masked=masked)
+    choose = jax.vmap(take, in_axes=(None if shared else 0, None, 0, None, None))
 
-    @partial(jax.jit, donate_argnums=0, static_argnames="size")
-    def step(states, images, labels, keys, orders, first, size, active):
-        choose = jax.vmap(partial(gather, batch_size=size), in_axes=(axis, None, 0, None))
-        moved, metrics = jax.vmap(train_step)(states, choose(images, labels, orders, first), keys)
+    def step(states, number, images, labels, keys, orders, examples, active):
+        batches = choose(images, labels, orders, number, examples)
+        moved, metrics = jax.vmap(train_step)(states, batches, keys)
 
         def kept(new, old):
             return jnp.where(active.reshape(-1, *(1,) * (new.ndim - 1)), new, old)

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
+from jaxcnn.layers import masking
 from jaxcnn.losses import (
     AUXILIARY_WEIGHT,
     Loss,
@@ -107,16 +108,17 @@ def make_train_step(
             matter where there is one head only.
 
     Returns:
-        The step. Its batch is {"images": (B, H, W, C), "labels": (B,) int}; its key is the run's,
-        the same for all steps: the step folds it with `state.step`. Metrics stay on the device:
-        `loss` () the batch's mean without the penalty, `correct` () int32 (the main head's) and
-        `count` () int32.
+        The step. Its batch is {"images": (B, H, W, C), "labels": (B,) int} and, where not all
+        examples count, "mask": (B,) bool, see `jaxcnn.layers.masking`. Its key is the run's, the
+        same for all steps: the step folds it with `state.step`. Metrics stay on the device: `loss`
+        () the batch's mean without the penalty, `correct` () int32 (the main head's) and `count` ()
+        int32.
     """
 
     @partial(jax.jit, donate_argnums=0)
     def train_step(state: TrainState, batch: Batch, key: jax.Array) -> tuple[TrainState, Metrics]:
         augment_key, dropout_key = step_keys(key, state.step)
-        images = batch["images"]
+        images, mask = batch["images"], batch.get("mask")
         if augment is not None:
             images = augment(augment_key, images)
         if preprocess is not None:
@@ -125,16 +127,18 @@ def make_train_step(
         def objective(params):
             if frozen is not None:
                 params = _stopped(params, frozen)
-            outputs, updated = model.apply(
-                {"params": params, "batch_stats": state.batch_stats},
-                images,
-                train=True,
-                rngs={"dropout": dropout_key},
-                mutable=["batch_stats"],
-            )
+            with masking.counting(mask):
+                outputs, updated = model.apply(
+                    {"params": params, "batch_stats": state.batch_stats},
+                    images,
+                    train=True,
+                    rngs={"dropout": dropout_key},
+                    mutable=["batch_stats"],
+                )
             # A network without batch norm returns no such collection.
             batch_stats = updated.get("batch_stats", {})
-            value = jnp.mean(with_auxiliary(loss, outputs, batch["labels"], auxiliary_weight))
+            losses = with_auxiliary(loss, outputs, batch["labels"], auxiliary_weight)
+            value = jnp.mean(losses, where=mask)
             total = value if penalty is None else value + penalty(params)
             return total, (value, main_logits(outputs), batch_stats)
 
@@ -148,8 +152,9 @@ def make_train_step(
             opt_state=opt_state,
         )
         hits = _predictions(logits, batch["labels"].dtype) == batch["labels"]
-        count = jnp.asarray(hits.size, jnp.int32)
-        return state, {"loss": value, "correct": jnp.sum(hits, dtype=jnp.int32), "count": count}
+        counts = jnp.ones_like(hits) if mask is None else mask
+        correct, count = (jnp.sum(seen, dtype=jnp.int32) for seen in (hits & counts, counts))
+        return state, {"loss": value, "correct": correct, "count": count}
 
     return train_step
 

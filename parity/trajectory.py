@@ -204,8 +204,10 @@ def recipe_pair(
     @lru_cache(maxsize=1)  # a step may ask twice for its batch; the steps come in order
     def batch(i: int) -> tuple[np.ndarray, np.ndarray]:
         taken = next(batches)
+        # PyTorch's loader does not fill the last batch up.
+        counts = np.asarray(taken.get("mask", True)) & np.ones_like(taken["labels"], bool)
         images = np.asarray(preprocess(taken["images"])).astype(dtype)
-        return images, np.array(taken["labels"])
+        return images[counts], np.asarray(taken["labels"])[counts]
 
     pair = make_pair(
         twin,

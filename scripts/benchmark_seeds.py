@@ -32,7 +32,7 @@ from jaxcnn.data import Arrays, num_batches, to_device, train_batches
 from jaxcnn.fit import run_key
 from jaxcnn.recipes import RECIPES, load_data
 from jaxcnn.settings import Settings
-from jaxcnn.together import in_memory, mapped_step, selections, stacked
+from jaxcnn.together import epoch_orders, in_memory, mapped_step, stacked
 
 ALONE, IN_TURN, TOGETHER = SIDES = ("one seed alone", "one after the other", "together")
 _HEADINGS = ["training", "images/s", "ratio"]
@@ -127,7 +127,8 @@ def blocks(
 
     alone, each = one(0), [one(seed) for seed in seeds]
     states, keys = stacked([drawn(seed) for seed in seeds]), jnp.stack([*map(run_key, seeds)])
-    step, epochs = mapped_step(made.train_step), itertools.count()
+    step = jax.jit(mapped_step(made.train_step, settings.batch_size), donate_argnums=0)
+    active, epochs = np.ones(count, bool), itertools.count()
 
     def in_turn() -> None:
         for block in each:
@@ -135,9 +136,10 @@ def blocks(
 
     def together() -> None:
         nonlocal states
-        batches = selections(seeds, len(split), settings.batch_size, next(epochs))
-        for batch in itertools.islice(batches, steps):
-            states, _ = step(states, split.images, split.labels, keys, *batch)
+        orders = epoch_orders(seeds, len(split), settings.batch_size, next(epochs))
+        rest = split.images, split.labels, keys, orders, np.int32(len(split)), active
+        for number in range(steps):
+            states, _ = step(states, np.int32(number), *rest)
         jax.block_until_ready(states)
 
     return {ALONE: alone, IN_TURN: in_turn, TOGETHER: together}

@@ -59,6 +59,8 @@ class Options:
     """Steps between two checkpoints within an epoch; one follows each epoch."""
     eval_batch_size: int = 500
     """Examples an evaluation step."""
+    steps_per_call: int | None = None
+    """The most steps of one call of the compiled program; by default a third of a second's."""
     workers: int = 0
     """Processes that decode image files, where the data are streamed."""
     cache_dir: Path | None = None
@@ -181,7 +183,8 @@ def _train_together(
 
 
 def _numbers(options: Options) -> dict:
-    names = ("eval_batch_size", "log_every", "checkpoint_every", "cache_dir", "workers")
+    names = ("eval_batch_size", "log_every", "checkpoint_every", "steps_per_call")
+    names += ("cache_dir", "workers")
     return {name: getattr(options, name) for name in names}
 
 

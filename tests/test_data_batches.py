@@ -35,6 +35,12 @@ def numbers(batches):
     return [np.asarray(batch["images"])[:, 0, 0, 0].tolist() for batch in batches]
 
 
+def counting(batch):
+    """Return the examples of a batch that are no filling."""
+    mask = np.asarray(batch.get("mask", np.ones(len(batch["labels"]), bool)))
+    return {key: np.asarray(value)[mask] for key, value in batch.items()}
+
+
 def assert_same(got, want):
     got, want = list(got), list(want)
     assert len(got) == len(want)
@@ -60,6 +66,9 @@ def test_every_example_comes_once_an_epoch(kind, drop_last, request):
     split = request.getfixturevalue(kind)
     batches = list(data.train_batches(split, 5, seed=0, epoch=1, drop_last=drop_last))
     assert len(batches) == data.num_batches(N, 5, drop_last) == (4 if drop_last else 5)
+    assert {len(batch["labels"]) for batch in batches} == {5}
+    assert {"mask" in batch for batch in batches} == {not drop_last}
+    batches = [counting(batch) for batch in batches]
     assert [len(batch["labels"]) for batch in batches] == [5] * 4 + [3] * (not drop_last)
     seen = sum(numbers(batches), [])
     assert len(set(seen)) == len(seen) == (20 if drop_last else N)

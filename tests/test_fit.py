@@ -45,7 +45,8 @@ def run(workdir, *, around=lambda step: step, **options):
     """Fit with `around` wrapped about the train step."""
     _, schedule, train_step, eval_step = steps()
     arguments = {"epochs": EPOCHS, "batch_size": BATCH, "seed": 3, "eval_batch_size": 5}
-    arguments |= {"log_every": 2, "checkpoint_every": 4, "schedule": schedule} | options
+    arguments |= {"log_every": 2, "checkpoint_every": 4, "schedule": schedule}
+    arguments |= {"steps_per_call": 1} | options
     return fit(fresh(), around(train_step), eval_step, small_dataset(), workdir, **arguments)
 
 
@@ -156,7 +157,7 @@ def test_more_epochs_may_follow(whole, tmp_path):
     run(tmp_path, epochs=2)
     run(tmp_path, resume=True)
     assert_same_run(tmp_path, whole[0])
-    assert steps()[2]._cache_size() == 2, "a resumed state compiles the step again"
+    assert steps()[2]._cache_size() == 1, "a resumed state compiles the step again"
     again = run(tmp_path, resume=True)  # nothing left to do
     assert again["step"] == 21 and again["accuracy"] == whole[1]["accuracy"]
     assert_same_run(tmp_path, whole[0])
@@ -189,7 +190,7 @@ def test_drop_last_leaves_the_partial_batch_out(tmp_path):
 
     def count(train_step):
         def wrapped(state, batch, key):
-            sizes.append(len(batch["labels"]))
+            sizes.append(int(np.sum(batch.get("mask", batch["labels"] >= 0))))
             return train_step(state, batch, key)
 
         return wrapped

@@ -29,6 +29,7 @@ def run(workdir, *, epochs, patience, metric="accuracy", resume=False, later=Non
         seed=0,
         early_stopping=EarlyStopping(patience, metric),
         later=later,
+        steps_per_call=None if later is None else 1,
         resume=resume,
     )
 

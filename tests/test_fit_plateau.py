@@ -30,6 +30,7 @@ def run(workdir, plateau, *, epochs, stop_at=None, resume=False):
 
     eval_step = make_eval_step(SmallNet(), preprocess=standardize)
     options = {"epochs": epochs, "batch_size": 8, "seed": 3, "log_every": 2, "resume": resume}
+    options["steps_per_call"] = 1
     return fit(state, stopped, eval_step, small_dataset(), workdir, schedule=plateau, **options)
 
 

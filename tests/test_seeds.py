@@ -18,7 +18,7 @@ from jaxcnn.evaluate import evaluate
 from jaxcnn.fit import fit
 from jaxcnn.recipes import Settings, load_data
 from jaxcnn.seeds import train_together
-from jaxcnn.together import fit_together, mapped_step, selections, stacked
+from jaxcnn.together import epoch_orders, fit_together, mapped_step, stacked
 from jaxcnn.train import TrainState, init_state, make_eval_step, make_train_step
 
 SEEDS = (4, 1, 7)
@@ -121,19 +121,21 @@ def test_each_seed_is_as_alone_in_float64(tmp_path, float64):
 def test_a_step_gathers_each_seeds_batch_and_leaves_a_stopped_seed_alone(shared):
     def train_step(state, batch, key):
         images, drawn = batch["images"], jax.random.randint(key, (), 0, 100)
-        state = state.replace(step=state.step + 1, params=state.params + images.sum(0))
-        return state, {"labels": batch["labels"], "drawn": drawn}
+        seen = images.sum(0, where=batch["mask"][:, None])
+        state = state.replace(step=state.step + 1, params=state.params + seen)
+        return state, {"labels": batch["labels"], "mask": batch["mask"], "drawn": drawn}
 
     keys = [jax.random.key(seed) for seed in SEEDS]
     states = [TrainState(jnp.int32(i), jnp.full(2, i), {}, ()) for i in range(3)]
     images, labels = jnp.arange(12).reshape(6, 2), jnp.arange(6)
     pixels = images if shared else jnp.stack([images, images, 10 * images])
-    (chosen,) = selections(SEEDS, 6, 4, 2, start=1, active=np.array([True, False, True]))
-    assert chosen.size == 2
-    step = mapped_step(train_step, shared)
-    state, metrics = step(stacked(states), pixels, labels, jnp.stack(keys), *chosen)
+    step = mapped_step(train_step, 4, masked=True, shared=shared)
+    orders, active = epoch_orders(SEEDS, 6, 4, 2), np.array([True, False, True])
+    rest = pixels, labels, jnp.stack(keys), orders, np.int32(6), active
+    state, metrics = step(stacked(states), np.int32(1), *rest)
     rows = np.stack([epoch_order(6, seed=seed, epoch=2)[4:] for seed in SEEDS])
-    np.testing.assert_array_equal(metrics["labels"], rows)
+    np.testing.assert_array_equal(metrics["labels"], rows[:, [0, 1, 1, 1]])
+    assert metrics["mask"].tolist() == [[True, True, False, False]] * 3
     assert metrics["drawn"].tolist() == [jax.random.randint(k, (), 0, 100) for k in keys]
     assert state.step.tolist() == [1, 1, 3]
     moved = [images[rows[i]].sum(0) * (10 if i == 2 and not shared else 1) for i in range(3)]

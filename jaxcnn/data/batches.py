@@ -1,10 +1,12 @@
 """Batches of a split: shuffled for training, in order for evaluation.
 
-A batch is a dict: "images" (B, H, W, C) uint8, "labels" (B,) int32 and, for evaluation, "mask" (B,)
-bool. The order of an epoch is a pure function of (seed, epoch), and training can start at any batch
-of it: a resumed run sees exactly the batches that an uninterrupted one would.
+A batch is a dict: "images" (B, H, W, C) uint8, "labels" (B,) int32 and, for evaluation and where
+an epoch's last batch has to be filled up, "mask" (B,) bool, False for the filling: all batches have
+one shape, and one compiled program serves them. The order of an epoch is a pure function of (seed,
+epoch), and training can start at any batch of it: a resumed run sees exactly the batches that an
+uninterrupted one would.
 
-`Arrays` sit on the device and one jitted gather makes a batch there; only the batch's number leaves
+`Arrays` sit on the device and a jitted gather makes a batch there; only the batch's number leaves
 the host. `Files` are decoded by Grain's worker processes and come as NumPy arrays.
 """
 
@@ -53,10 +55,10 @@ def train_batches(
 ) -> Batches:
     """Iterate over the batches of one epoch, from batch number `start` on.
 
-    Every example comes once an epoch; the last, partial batch is dropped or, with
-    `drop_last=False`, comes short. `workers` processes decode `Files` (0: threads of this process);
-    worker processes import the main script, which must be guarded by `if __name__ == "__main__"`.
-    Closing or dropping the iterator ends them.
+    Every example comes once an epoch; a last, partial batch is dropped or, with `drop_last=False`,
+    filled up with its last example, and then all batches have a mask. `workers` processes decode
+    `Files` (0: threads of this process); worker processes import the main script, which must be
+    guarded by `if __name__ == "__main__"`. Closing or dropping the iterator ends them.
 
     Raises:
         DataError: a size or `start` out of range, at once; a damaged image file, when it is met.
@@ -69,12 +71,12 @@ def train_batches(
         )
     if not 0 <= start <= total:
         raise DataError(f"start={start}: expected 0 to {total}, the batches of an epoch")
-    order = epoch_order(len(split), seed=seed, epoch=epoch)
-    if drop_last:
-        order = order[: total * batch_size]
+    order = epoch_order(len(split), seed=seed, epoch=epoch)[: total * batch_size]
+    masked = len(order) % batch_size > 0
     if isinstance(split, Files):
-        return _decoded(split, order[start * batch_size :], batch_size, workers)
-    return _gathered(to_device(split), order, batch_size, start)
+        batches = _decoded(split, order[start * batch_size :], batch_size, workers)
+        return _padded(batches, batch_size) if masked else batches
+    return _gathered(to_device(split), order, batch_size, start, masked)
 
 
 def eval_batches(split: Arrays | Files, batch_size: int, *, workers: int = 0) -> Batches:
@@ -90,13 +92,10 @@ def eval_batches(split: Arrays | Files, batch_size: int, *, workers: int = 0) ->
     total = num_batches(len(split), batch_size, drop_last=False)
     if total == 0:
         raise DataError("the split has no images")
-    last = np.int32(len(split) - 1)
-    positions = np.arange(total * batch_size, dtype=np.int32)
+    positions = np.arange(len(split), dtype=np.int32)
     if isinstance(split, Files):
-        batches = _decoded(split, positions[: len(split)], batch_size, workers)
-        return _padded(batches, batch_size)
-    batches = _gathered(to_device(split), np.minimum(positions, last), batch_size, 0)
-    return _masked(batches, len(split), batch_size)
+        return _padded(_decoded(split, positions, batch_size, workers), batch_size)
+    return _gathered(to_device(split), positions, batch_size, 0, masked=True)
 
 
 def _check_sizes(batch_size: int, workers: int) -> None:
@@ -106,32 +105,63 @@ def _check_sizes(batch_size: int, workers: int) -> None:
         raise DataError(f"workers={workers}: expected 0 or more")
 
 
-@partial(jax.jit, static_argnames="batch_size")
-def gather(images, labels, order, first, batch_size: int) -> Batch:
-    """Gather rows order[first : first + batch_size]."""
+def filled(order: np.ndarray, batch_size: int) -> np.ndarray:
+    """Fill an order (..., N) up with its last example to whole batches."""
+    missing = -order.shape[-1] % batch_size
+    return np.pad(order, [(0, 0)] * (order.ndim - 1) + [(0, missing)], mode="edge")
+
+
+def gather(
+    images: jax.Array,
+    labels: jax.Array,
+    order: jax.Array,
+    number: Any,
+    examples: Any,
+    *,
+    batch_size: int,
+    masked: bool,
+) -> Batch:
+    """Gather batch `number` (from 0) of a split on the device, by a `filled` order.
+
+    Args:
+        images: (N, ...) of the split.
+        labels: (N,) of the split.
+        order: whole batches of rows, int32.
+        number: () int32.
+        examples: () int32, those of the order that are no filling.
+        batch_size: rows of the batch.
+        masked: whether it has a mask.
+    """
+    first = number * batch_size
     rows = jax.lax.dynamic_slice_in_dim(order, first, batch_size)
     # The rows are in bounds by construction; "clip" spares the default's masking with NaN or 0.
-    return {
+    batch = {
         "images": jnp.take(images, rows, axis=0, mode="clip"),
         "labels": jnp.take(labels, rows, axis=0, mode="clip"),
     }
+    if masked:
+        batch["mask"] = first + jnp.arange(batch_size, dtype=jnp.int32) < examples
+    return batch
 
 
-def _gathered(split: Arrays, order: np.ndarray, batch_size: int, start: int) -> Batches:
+_gather = jax.jit(gather, static_argnames=("batch_size", "masked"))
+
+
+def _gathered(
+    split: Arrays, order: np.ndarray, batch_size: int, start: int, masked: bool
+) -> Batches:
     """Yield batches of device arrays, by an order that travels to the device once."""
-    rows = jax.device_put(order)
-    for first in range(start * batch_size, len(order), batch_size):
-        size = min(batch_size, len(order) - first)
-        yield gather(split.images, split.labels, rows, np.int32(first), size)
-
-
-def _masked(batches: Iterator[Batch], n: int, batch_size: int) -> Batches:
-    """Add the mask to batches that are already full: the first `n` examples are real."""
-    full = jnp.ones((batch_size,), bool)
-    for number, batch in enumerate(batches):
-        real = n - number * batch_size
-        mask = full if real >= batch_size else jnp.asarray(np.arange(batch_size) < real)
-        yield {**batch, "mask": mask}
+    rows, examples = jax.device_put(filled(order, batch_size)), np.int32(len(order))
+    for number in range(start, num_batches(len(order), batch_size, drop_last=False)):
+        yield _gather(
+            split.images,
+            split.labels,
+            rows,
+            np.int32(number),
+            examples,
+            batch_size=batch_size,
+            masked=masked,
+        )
 
 
 def _padded(batches: Iterator[Batch], batch_size: int) -> Batches:

@@ -3,16 +3,18 @@
 Ioffe and Szegedy, 2015, arXiv:1502.03167. Where Flax's `nn.BatchNorm` differs: `momentum` is the
 weight of the *new* value; the running variance is the unbiased one (n / (n - 1)) while the batch is
 normalised by the biased one; the variance is computed in two passes, because E[x^2] - E[x]^2 loses
-every digit in float32 where the mean is large against the deviation; batches are counted.
-"""
+every digit in float32 where the mean is large against the deviation; batches are counted; examples
+that fill a batch up do not count (`jaxcnn.layers.masking`).
 
-import math
+Statistics are float32 at least: bfloat16 images are normalised in float32 and rounded at the end.
+"""
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jax import lax
 
+from jaxcnn.layers import masking
 from jaxcnn.layers.initializers import Initializer
 from jaxcnn.layers.window import check_images
 
@@ -52,7 +54,9 @@ class BatchNorm2d(nn.Module):
         """
         layer = f"BatchNorm2d {self.name!r}"
         check_images(layer, images.shape)
-        channels, dtype = images.shape[3], images.dtype
+        channels, kept = images.shape[3], images.dtype
+        dtype = jnp.float32 if jnp.finfo(kept).bits < 32 else kept
+        images = images.astype(dtype)
         scale = bias = None
         if self.affine:
             scale = self.param("scale", self.scale_init, (channels,), dtype)
@@ -66,17 +70,17 @@ class BatchNorm2d(nn.Module):
             )
         if running and not train:
             mean, var, _ = running
-            return _normalise(images, mean.value, var.value, scale, bias, self.eps)
+            return _normalise(images, mean.value, var.value, scale, bias, self.eps).astype(kept)
 
-        n = math.prod(images.shape[:3])
-        if n == 1:
+        batch, height, width, _ = images.shape
+        if batch * height * width == 1:
             when = "when training" if train else "without running statistics"
             raise ValueError(
                 f"{layer}: expected more than 1 value per channel {when}, "
                 f"got images of shape {images.shape}"
             )
-        batch_mean = jnp.mean(images, axis=(0, 1, 2))
-        batch_var = jnp.mean(jnp.square(images - batch_mean), axis=(0, 1, 2))
+        mask = masking.mask()
+        batch_mean, batch_var, n = _statistics(images, mask)
         if running and not self.is_initializing() and self.is_mutable_collection("batch_stats"):
             mean, var, count = running
             count.value += 1
@@ -84,7 +88,19 @@ class BatchNorm2d(nn.Module):
             mean.value = (1 - weight) * mean.value + weight * lax.stop_gradient(batch_mean)
             new_var = lax.stop_gradient(batch_var) * (n / (n - 1) if self.unbiased else 1)
             var.value = (1 - weight) * var.value + weight * new_var
-        return _normalise(images, batch_mean, batch_var, scale, bias, self.eps)
+        return _normalise(images, batch_mean, batch_var, scale, bias, self.eps).astype(kept)
+
+
+def _statistics(images, mask):
+    """Return mean, variance (C,) and number of values a channel, of the examples that count."""
+    batch, height, width, _ = images.shape
+    if mask is None:
+        mean = jnp.mean(images, axis=(0, 1, 2))
+        return mean, jnp.mean(jnp.square(images - mean), axis=(0, 1, 2)), batch * height * width
+    counts = mask[:, None, None, None]
+    n = jnp.sum(mask, dtype=images.dtype) * (height * width)
+    mean = jnp.sum(images, axis=(0, 1, 2), where=counts) / n
+    return mean, jnp.sum(jnp.square(images - mean), axis=(0, 1, 2), where=counts) / n, n
 
 
 def _normalise(images, mean, var, scale, bias, eps):
