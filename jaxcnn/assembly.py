@@ -84,6 +84,7 @@ def build(
     train = {
         "loss": partial(cross_entropy, label_smoothing=_share("label_smoothing", settings)),
         "penalty": make_penalty(settings, names),
+        "precision": settings.precision,
     }
     images = {"preprocess": preprocess, "augment": augment.create(settings.augment, shape)}
 
@@ -103,7 +104,10 @@ def build(
             later = settings.unfreeze_at, thawed
         if settings.cache_features:
             head = HeadModel(model, transfer.heads(settings.network)[-1], shape)
-            on_features = make_train_step(head, tx, **train, frozen=frozen), make_eval_step(head)
+            on_features = (
+                make_train_step(head, tx, **train, frozen=frozen),
+                make_eval_step(head, precision=settings.precision),
+            )
     return Run(
         model=model,
         tx=tx,
@@ -112,7 +116,7 @@ def build(
         preprocess=preprocess,
         pixels=pixels,
         train_step=train_step,
-        eval_step=make_eval_step(model, preprocess=preprocess),
+        eval_step=make_eval_step(model, preprocess=preprocess, precision=settings.precision),
         later=later,
         on_features=on_features,
     )

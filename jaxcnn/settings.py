@@ -4,6 +4,7 @@ from dataclasses import MISSING, dataclass, fields
 from typing import Any, Literal
 
 from jaxcnn.models.resnet import Attention
+from jaxcnn.precision import Precision
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,8 @@ class Settings:
     """Share of values dropped, where the network has a dropout; None is the network's own."""
     dropout2d: float | None = None
     """Share of channels dropped behind each pooling; None is the network's own."""
+    precision: Precision = "float32"
+    """What products and activations are rounded to; parameters and the loss stay float32."""
     label_smoothing: float = 0.0
     """Share of the labels that is spread evenly over all classes, in training."""
     l1: float = 0.0

@@ -22,6 +22,7 @@ from jaxcnn.losses import (
     with_auxiliary,
 )
 from jaxcnn.parameters import map_by_path
+from jaxcnn.precision import Precision, check, inputs, outputs, products
 
 Batch = Mapping[str, jax.Array]
 Metrics = dict[str, jax.Array]
@@ -89,6 +90,7 @@ def make_train_step(
     penalty: Callable[[Any], jax.Array] | None = None,
     frozen: Callable[[str], bool] | None = None,
     auxiliary_weight: float = AUXILIARY_WEIGHT,
+    precision: Precision | None = None,
 ) -> Callable[[TrainState, Batch, jax.Array], tuple[TrainState, Metrics]]:
     """Build the jitted `(state, batch, key) -> (state, metrics)`; the state is donated.
 
@@ -106,6 +108,8 @@ def make_train_step(
             weight decay and momentum change parameters without a gradient too.
         auxiliary_weight: what each auxiliary head's loss counts for beside the main head's; no
             matter where there is one head only.
+        precision: see `jaxcnn.precision`; None computes in the images' number type, with JAX's
+            default for products.
 
     Returns:
         The step. Its batch is {"images": (B, H, W, C), "labels": (B,) int} and, where not all
@@ -114,6 +118,7 @@ def make_train_step(
         () the batch's mean without the penalty, `correct` () int32 (the main head's) and `count` ()
         int32.
     """
+    check(precision)
 
     @partial(jax.jit, donate_argnums=0)
     def train_step(state: TrainState, batch: Batch, key: jax.Array) -> tuple[TrainState, Metrics]:
@@ -127,20 +132,21 @@ def make_train_step(
         def objective(params):
             if frozen is not None:
                 params = _stopped(params, frozen)
-            with masking.counting(mask):
-                outputs, updated = model.apply(
+            with masking.counting(mask), products(precision):
+                logits, updated = model.apply(
                     {"params": params, "batch_stats": state.batch_stats},
-                    images,
+                    inputs(images, precision),
                     train=True,
                     rngs={"dropout": dropout_key},
                     mutable=["batch_stats"],
                 )
             # A network without batch norm returns no such collection.
             batch_stats = updated.get("batch_stats", {})
-            losses = with_auxiliary(loss, outputs, batch["labels"], auxiliary_weight)
+            logits = outputs(logits, precision)
+            losses = with_auxiliary(loss, logits, batch["labels"], auxiliary_weight)
             value = jnp.mean(losses, where=mask)
             total = value if penalty is None else value + penalty(params)
-            return total, (value, main_logits(outputs), batch_stats)
+            return total, (value, main_logits(logits), batch_stats)
 
         gradient = jax.grad(objective, has_aux=True)
         gradients, (value, logits, batch_stats) = gradient(state.params)
@@ -164,6 +170,7 @@ def make_eval_step(
     loss: Loss = cross_entropy,
     *,
     preprocess: Callable[[jax.Array], jax.Array] | None = None,
+    precision: Precision | None = None,
 ) -> Callable[[TrainState, Batch], Metrics]:
     """Build the jitted `(state, batch) -> metrics` of evaluation mode; nothing is donated.
 
@@ -174,12 +181,15 @@ def make_eval_step(
         The step. Metrics stay on the device, and mean nothing where the mask is False: `loss` (B,),
         `predictions` (B,) of the labels' dtype, `probabilities` (B, K), the logits' softmax.
     """
+    check(precision)
 
     @jax.jit
     def eval_step(state: TrainState, batch: Batch) -> Metrics:
         images = batch["images"] if preprocess is None else preprocess(batch["images"])
         variables = {"params": state.params, "batch_stats": state.batch_stats}
-        logits = model.apply(variables, images, train=False)
+        with products(precision):
+            logits = model.apply(variables, inputs(images, precision), train=False)
+        logits = outputs(logits, precision)
         return {
             "loss": loss(logits, batch["labels"]),
             "predictions": _predictions(logits, batch["labels"].dtype),

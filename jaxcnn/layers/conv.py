@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import lax
 
-from jaxcnn.layers import direct, forms
+from jaxcnn.layers import direct, forms, half
 from jaxcnn.layers.initializers import Initializer, kernel_and_bias
 from jaxcnn.layers.taps import Windows, taps, weighted_taps
 from jaxcnn.layers.window import Pair, check_groups, check_images, output_size, pair
@@ -70,6 +70,14 @@ def conv2d(
     kh, kw, _, _ = kernel.shape
     pads = _pads(padding, (kh, kw), stride, dilation)
     output_size("conv2d", (height, width), (kh, kw), stride, pads, dilation)
+    if half.is_half(images.dtype) and forms.widened():
+        wide, kernel = images.astype(jnp.float32), kernel.astype(jnp.float32)
+        bias = None if bias is None else bias.astype(jnp.float32)
+        return _computed(wide, kernel, bias, stride, pads, dilation, groups).astype(images.dtype)
+    return _computed(images, kernel, bias, stride, pads, dilation, groups)
+
+
+def _computed(images, kernel, bias, stride, pads, dilation, groups) -> jax.Array:
     form = forms.conv(images, kernel, groups)
     if form == "direct":
         return _direct(images, kernel, bias, stride, pads, dilation, groups)

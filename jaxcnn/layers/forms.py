@@ -58,6 +58,14 @@ def native(dtype: str) -> bool:
     return wanted and library.available(dtype)
 
 
+def widened() -> bool:
+    """Return whether convolutions of bfloat16 numbers are computed in float32 and then rounded.
+
+    A CPU without instructions for them does so anyway, in XLA's way; so it is done in ours.
+    """
+    return jax.default_backend() == "cpu"
+
+
 def conv(images: jax.Array, kernel: jax.Array, groups: int) -> Conv:
     """Choose the form of a convolution that runs fast.
 

@@ -7,6 +7,8 @@ from typing import Any
 import jax
 from jax.typing import DTypeLike
 
+from jaxcnn.layers import half
+
 # (key, shape, dtype) -> array, as in `jax.nn.initializers`.
 Initializer = Callable[[jax.Array, tuple[int, ...], DTypeLike], jax.Array]
 
@@ -40,10 +42,12 @@ def kernel_and_bias(
         module: with `features`, `bias`, `kernel_init` and `bias_init`.
         shape: of the kernel.
         fan_in: of the default distribution of both, see `uniform_fan_in`.
-        dtype: of both.
+        dtype: of the layer's inputs, see `jaxcnn.layers.half`.
     """
-    init = uniform_fan_in(fan_in)
-    kernel = module.param("kernel", module.kernel_init or init, shape, dtype)
+    init, kept = uniform_fan_in(fan_in), half.kept(dtype)
+    kernel = module.param("kernel", module.kernel_init or init, shape, kept)
+    kernel = half.rounded(kernel, dtype)
     if not module.bias:
         return kernel, None
-    return kernel, module.param("bias", module.bias_init or init, (module.features,), dtype)
+    bias = module.param("bias", module.bias_init or init, (module.features,), kept)
+    return kernel, half.rounded(bias, dtype)

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from jaxcnn.layers import half
 from jaxcnn.layers.conv import conv2d
 from jaxcnn.layers.linear import Linear
 from jaxcnn.layers.max_pool import max_pool2d
@@ -64,8 +65,10 @@ class Conv2D(nn.Module):
         kernel_size = pair(f"{layer}: kernel_size", self.kernel_size, least=1)
         strides = pair(f"{layer}: strides", self.strides, least=1)
         shape = (*kernel_size, channels, self.filters)
-        kernel = self.param("kernel", nn.initializers.glorot_uniform(), shape, images.dtype)
-        bias = self.param("bias", nn.initializers.zeros, (self.filters,), images.dtype)
+        kept = half.kept(images.dtype)
+        kernel = self.param("kernel", nn.initializers.glorot_uniform(), shape, kept)
+        bias = self.param("bias", nn.initializers.zeros, (self.filters,), kept)
+        kernel, bias = (half.rounded(parameter, images.dtype) for parameter in (kernel, bias))
         padding = same_padding((height, width), kernel_size, strides)
         return conv2d(images, kernel, bias, stride=strides, padding=padding)
 

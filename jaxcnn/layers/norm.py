@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import lax
 
-from jaxcnn.layers import masking
+from jaxcnn.layers import half, masking
 from jaxcnn.layers.initializers import Initializer
 from jaxcnn.layers.window import check_images
 
@@ -54,8 +54,8 @@ class BatchNorm2d(nn.Module):
         """
         layer = f"BatchNorm2d {self.name!r}"
         check_images(layer, images.shape)
-        channels, kept = images.shape[3], images.dtype
-        dtype = jnp.float32 if jnp.finfo(kept).bits < 32 else kept
+        channels, given = images.shape[3], images.dtype
+        dtype = half.kept(given)
         images = images.astype(dtype)
         scale = bias = None
         if self.affine:
@@ -70,7 +70,7 @@ class BatchNorm2d(nn.Module):
             )
         if running and not train:
             mean, var, _ = running
-            return _normalise(images, mean.value, var.value, scale, bias, self.eps).astype(kept)
+            return _normalise(images, mean.value, var.value, scale, bias, self.eps).astype(given)
 
         batch, height, width, _ = images.shape
         if batch * height * width == 1:
@@ -88,7 +88,7 @@ class BatchNorm2d(nn.Module):
             mean.value = (1 - weight) * mean.value + weight * lax.stop_gradient(batch_mean)
             new_var = lax.stop_gradient(batch_var) * (n / (n - 1) if self.unbiased else 1)
             var.value = (1 - weight) * var.value + weight * new_var
-        return _normalise(images, batch_mean, batch_var, scale, bias, self.eps).astype(kept)
+        return _normalise(images, batch_mean, batch_var, scale, bias, self.eps).astype(given)
 
 
 def _statistics(images, mask):
