@@ -3,18 +3,21 @@
     python scripts/benchmark.py
     python scripts/benchmark.py resnet50 densenet121 --input 3x64x64 --batch 16 --chart chart.png
     python scripts/benchmark.py cnn_mnist --what forward --format json --out result.json
+    python scripts/benchmark.py --device gpu --dtype bfloat16 --what train epoch --batch 128
 
 `train` is one step of cross-entropy and SGD with momentum and weight decay (ours with its
-metrics), `forward` the network in evaluation mode. PyTorch runs eagerly in both of its memory
-formats and by torch.compile, with its fused optimizer; its fastest form counts. How the sides take
-turns, and what a ratio is: `scripts/_turns.py`.
+metrics), `forward` the network in evaluation mode, `epoch` --epoch-steps steps over shuffled data
+that lie on the device, whose losses are read at the end: of ours one call of one program. PyTorch
+runs eagerly in both of its memory formats, by torch.compile and, on a GPU, as a CUDA graph of the
+whole step, with its fused optimizer; its fastest form counts. How the sides take turns, and what a
+ratio is: `scripts/_turns.py`.
 
 Nothing is timed before both sides agree: on logits of evaluation mode, and on what a train step
-changes in parameters and batch statistics, in float64 up to rounding and in the timed number type.
-(What torch.compile makes is not compared apart.) `first` is the first call's time, on our side that
-of tracing and compiling; `peak` the largest memory beyond what a process has before it begins with
-the network; `share` what a pass achieves of the machine's matrix product, measured in the same run,
-where a train step counts as three forward passes.
+changes in parameters and batch statistics, in float64 up to rounding and in the timed precision.
+(What torch.compile and CUDA graphs make is not compared apart.) `first` is the first call's time,
+on our side that of tracing and compiling; `peak` the largest memory beyond what a process has
+before it begins with the network; `share` what a pass achieves of the machine's matrix product,
+measured in the same run, where a train step counts as three forward passes.
 """
 
 import importlib.util
@@ -24,11 +27,12 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import _benchmark_sides
+import _benchmark_jax
+import _benchmark_torch
 import _turns
 import numpy as np
 import tyro
-from _benchmark_sides import PEAK_SIZE, TORCH_FORMS, WEIGHTS
+from _benchmark_job import LOGITS, PEAK_SIZE, WEIGHTS
 
 from jaxcnn import canvas, log, models, summary
 
@@ -38,8 +42,8 @@ INPUTS = {"resnet18": (64, 64, 3), "resnet50": (64, 64, 3), "densenet121": (64, 
 
 _OURS = "jax"
 # Largest distances of the two sides, by the length of what is compared. Batch norms of few values
-# enlarge float32's rounding.
-_BOUNDS = {"float64": 1e-9, "float32": 1e-2}
+# enlarge rounding.
+_BOUNDS = {"float64": 1e-9, "float32": 1e-2, "tf32": 0.1, "bfloat16": 0.3}
 _HEADINGS = ["network", "batch", "input", "pass", "ours, ms", "PyTorch, ms", "form", "ratio"]
 _HEADINGS += ["images/s", "share", "PyTorch's", "first, s", "PyTorch's", "peak, MiB", "PyTorch's"]
 
@@ -50,11 +54,12 @@ def main(
     ] = (),
     /,
     device: Literal["cpu", "gpu"] = "cpu",
-    dtype: Literal["float32", "float64"] = "float32",
+    dtype: Literal["float32", "tf32", "bfloat16", "float64"] = "float32",
     batch: int = 16,
     input: str | None = None,
-    what: tuple[Literal["forward", "train"], ...] = ("forward", "train"),
-    forms: tuple[Literal["nchw", "channels_last", "compile"], ...] = TORCH_FORMS,
+    what: tuple[Literal["forward", "train", "epoch"], ...] = ("forward", "train"),
+    forms: tuple[Literal["nchw", "channels_last", "compile", "cuda_graphs"], ...] = (),
+    epoch_steps: int = 50,
     rounds: int = 9,
     calls: int = 3,
     format: Literal["text", "markdown", "json"] = "text",
@@ -66,21 +71,24 @@ def main(
     Args:
         networks: see train.py --list; by default the four of the small tutorials.
         device: where both sides run.
-        dtype: of images and weights.
+        dtype: the precision that both sides compute in, see `jaxcnn.precision`.
         batch: images a step.
         input: CxHxW of an image, by default the network's own (64x64 for those of ImageNet).
         what: passes to time.
-        forms: of PyTorch's side.
+        forms: of PyTorch's side; by default all that the device has.
+        epoch_steps: steps of an epoch.
         rounds: blocks that each side times.
         calls: calls a block; its time is the fastest call's.
         format: of the table.
         out: file to write the table to, in place of standard output.
         chart: PNG file for a bar chart of the ratios.
     """
-    _turns.check_positive(batch=batch, rounds=rounds, calls=calls)
-    for option, given in {"what": what, "forms": forms}.items():
-        if not given:
-            raise ValueError(f"--{option} must name at least one")
+    _turns.check_positive(batch=batch, rounds=rounds, calls=calls, epoch_steps=epoch_steps)
+    if not what:
+        raise ValueError("--what must name at least one")
+    if device == "cpu" and "cuda_graphs" in forms:
+        raise ValueError("--forms cuda_graphs: expected --device gpu with it")
+    forms = forms or (_benchmark_torch.FORMS if device == "gpu" else _benchmark_torch.FORMS[:3])
     names = networks or DEFAULT
     _turns.check_known("network", names, models.names())
     if chart and not canvas.available():
@@ -93,7 +101,8 @@ def main(
         for name in names:
             shape = summary.parse_input(input) if input else _input(name)
             job = settings | {"network": name, "batch_size": batch, "input_shape": shape}
-            job |= {"what": what, "device_torch": "cuda" if device == "gpu" else "cpu"}
+            job |= {"what": what, "precision": dtype, "epoch_steps": epoch_steps}
+            job |= {"device_torch": "cuda" if device == "gpu" else "cpu"}
             found = _measure(job, [f"torch:{form}" for form in forms])
             rows += found
             told = ", ".join(f"{row['pass']} {row['ratio'][1]:.2f}" for row in found)
@@ -130,7 +139,7 @@ def _measure(job: dict[str, Any], theirs: list[str]) -> list[dict[str, Any]]:
     rows = []
     for name in job["what"]:
         form, row = _turns.compare(times[_OURS][name], {side: times[side][name] for side in theirs})
-        count = operations * (3 if name == "train" else 1)
+        count = operations * {"forward": 1, "train": 3, "epoch": 3 * job["epoch_steps"]}[name]
         share = {
             side: count / statistics.median(row[key]) / fastest
             for side, key in ((_OURS, "jax"), (form, "torch"))
@@ -141,6 +150,7 @@ def _measure(job: dict[str, Any], theirs: list[str]) -> list[dict[str, Any]]:
                 "batch_size": job["batch_size"],
                 "input_shape": job["input_shape"],
                 "pass": name,
+                "images": job["batch_size"] * (job["epoch_steps"] if name == "epoch" else 1),
                 "torch_form": form.partition(":")[2],
                 "share": [share[_OURS], share[form]],
                 "first_s": [facts[side]["first_s"][name] for side in (_OURS, form)],
@@ -167,17 +177,16 @@ def _draw_weights(job: dict[str, Any], folder: Path) -> None:
 def _agree(job: dict[str, Any], folder: Path) -> None:
     """Raise a ValueError if one of PyTorch's forms computed something else than our side."""
     start = np.load(folder / WEIGHTS)
-    for dtype in dict.fromkeys(("float64", job["dtype"])):
+    for dtype in dict.fromkeys(("float64", job["precision"])):
         ours = np.load(folder / f"{_OURS} {dtype}.npz")
         for path in sorted(folder.glob(f"torch * {dtype}.npz")):
             theirs = np.load(path)
             if missing := set(ours.files) ^ set(theirs.files):
                 raise ValueError(f"{job['network']}: only one side has {sorted(missing)[0]}")
-            logits = _benchmark_sides.LOGITS
-            learned = [name for name in ours.files if name != logits]
+            learned = [name for name in ours.files if name != LOGITS]
             before = [start[name] for name in learned]
             found = {
-                "the logits": _distance([ours[logits]], [theirs[logits]], [0.0]),
+                "the logits": _distance([ours[LOGITS]], [theirs[LOGITS]], [0.0]),
                 "what a step changes": _distance(
                     [ours[name] for name in learned], [theirs[name] for name in learned], before
                 ),
@@ -202,7 +211,7 @@ def _distance(ours: list[Any], theirs: list[Any], before: list[Any]) -> float:
 def _cells(row: dict[str, Any]) -> list[str]:
     ours, theirs, ratio = _turns.cells(row)
     height, width, channels = row["input_shape"]
-    speed = 1e3 * row["batch_size"] / statistics.median(row["jax"])
+    speed = 1e3 * row["images"] / statistics.median(row["jax"])
     return [
         row["network"],
         str(row["batch_size"]),
@@ -242,5 +251,5 @@ def _draw(rows: list[dict[str, Any]], path: Path) -> None:
 
 
 if __name__ == "__main__":
-    sides = {"jax": _benchmark_sides.jax_side, "torch": _benchmark_sides.torch_side}
+    sides = {"jax": _benchmark_jax.side, "torch": _benchmark_torch.side}
     _turns.run(main, sides)

@@ -45,15 +45,23 @@ def test_table():
     assert facts.startswith("device cpu, dtype float32")
 
 
+def test_an_epoch_in_bfloat16():
+    options = ["--what", "epoch", "--epoch-steps", "3", "--dtype", "bfloat16", "--format", "json"]
+    found, _ = json.JSONDecoder().raw_decode(call("benchmark", "cnn_mnist", *SHORT, *options))
+    (row,) = found["rows"]
+    assert row["pass"] == "epoch" and row["images"] == 12 and found["dtype"] == "bfloat16"
+    assert len(row["jax"]) == len(row["torch"]) == 3 and min(row["jax"] + row["torch"]) > 0
+
+
 def test_sides_that_differ_are_not_timed(tmp_path):
     """A copy of the script whose PyTorch side has another momentum."""
-    for name in ("_cli.py", "_turns.py", "benchmark.py"):
-        shutil.copy(ROOT / "scripts" / name, tmp_path)
-    text = (ROOT / "scripts/_benchmark_sides.py").read_text()
-    decay = "weight_decay=WEIGHT_DECAY,\n"
+    for path in (ROOT / "scripts").glob("*.py"):
+        if path.name.startswith(("_", "benchmark.")):
+            shutil.copy(path, tmp_path)
+    changed = tmp_path / "_benchmark_torch.py"
+    text, decay = changed.read_text(), "weight_decay=shared.WEIGHT_DECAY,\n"
     assert text.count(decay) == 1
-    wrong = text.replace(decay, "weight_decay=2 * WEIGHT_DECAY,\n")
-    (tmp_path / "_benchmark_sides.py").write_text(wrong)
+    changed.write_text(text.replace(decay, "weight_decay=2 * shared.WEIGHT_DECAY,\n"))
     script = os.path.relpath(tmp_path / "benchmark", ROOT / "scripts")
     err = call(script, "cnn_mnist", *SHORT, status=2)
     assert re.search(
@@ -72,6 +80,8 @@ def test_sides_that_differ_are_not_timed(tmp_path):
         (["--what"], "error: --what must name at least one"),
         (["--input", "28x28"], "error: an input is given as CxHxW"),
         (["--forms", "jit"], "jit"),
+        (["--forms", "cuda_graphs"], "error: --forms cuda_graphs: expected --device gpu with it"),
+        (["--epoch-steps", "0"], "error: --epoch-steps must be above 0, got 0"),
     ],
 )
 def test_mistakes(arguments, message):
