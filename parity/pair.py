@@ -19,7 +19,9 @@ from torch.nn.modules.dropout import _DropoutNd
 
 import parity.reference
 from jaxcnn import models, train, weights
+from jaxcnn import precision as computed
 from jaxcnn.losses import main_logits
+from jaxcnn.precision import Precision
 from parity.compilation import compiled, precision
 from parity.randomise import randomise
 from parity.sides import Arrays, named, to_nchw
@@ -43,6 +45,7 @@ class Pair:
         logits: whether the (main) output is (B, K), so that a cross-entropy can train it.
         functional: whether layers without parameters may exist on one side only.
         uncounted: `num_batches_tracked` entries for which the Flax side has no counterpart.
+        products: the precision that the Flax side computes in, see `jaxcnn.precision`.
     """
 
     name: str
@@ -55,12 +58,20 @@ class Pair:
     logits: bool = True
     functional: bool = False
     uncounted: frozenset[str] = frozenset()
+    products: Precision = "float32"
 
     def apply(self, variables: Mapping[str, Any], images: jax.Array, *, train: bool, **options):
         """Call `flax_module.apply`, with `train` where the module takes it."""
         if _takes_train(self.flax_module):
             options["train"] = train
-        return self.flax_module.apply(variables, images, **options)
+        if self.products == "float32":
+            return self.flax_module.apply(variables, images, **options)
+        with computed.products(self.products):
+            rounded = computed.inputs(images, self.products)
+            out = self.flax_module.apply(variables, rounded, **options)
+        if "mutable" in options:
+            return computed.outputs(out[0], self.products), out[1]
+        return computed.outputs(out, self.products)
 
     @property
     def depth(self) -> int:
@@ -148,6 +159,7 @@ def pair(
     dtype: str = "float64",
     num_classes: int = 10,
     size: tuple[int, int] | None = None,
+    products: Precision = "float32",
     **options,
 ) -> Pair:
     """Build the pair of a network of `jaxcnn.models` and its twin.
@@ -159,6 +171,7 @@ def pair(
         dtype: "float64" or "float32".
         num_classes: outputs of the last layer.
         size: (H, W) of the images, by default the network's `comparison_size`.
+        products: see `make_pair`.
         **options: what both the network and the twin take, e.g. GoogLeNet's `aux_logits`.
 
     Raises:
@@ -174,6 +187,7 @@ def pair(
         seed=seed,
         batch_size=batch_size,
         dtype=dtype,
+        products=products,
     )
 
 
@@ -189,6 +203,7 @@ def make_pair(
     batches: Batches | None = None,
     randomised: bool = True,
     functional: bool = False,
+    products: Precision = "float32",
 ) -> Pair:
     """Build a pair from any torch module and Flax module whose layers have the same names.
 
@@ -206,12 +221,18 @@ def make_pair(
         randomised: False keeps the torch module's weights and statistics as they are.
         functional: True lets layers without parameters exist on one side only, for Flax code that
             calls `nn.relu` as a function where PyTorch has a module.
+        products: the precision that the Flax side of a float32 pair computes in, see
+            `jaxcnn.precision`; its outputs are float32.
 
     Raises:
-        ValueError: unknown dtype, or parameters that differ in names or shapes (all are listed).
+        ValueError: unknown dtype or precision, a precision of a float64 pair, or parameters that
+            differ in names or shapes (all are listed).
     """
     if dtype not in DTYPES:
         raise ValueError(f"dtype must be float64 or float32, got {dtype!r}")
+    computed.check(products)
+    if dtype == "float64" and products != "float32":
+        raise ValueError(f"products={products!r}: expected dtype float32 with it, got {dtype!r}")
     module = copy.deepcopy(torch_module)
     if randomised:
         randomise(module, seed)
@@ -240,6 +261,7 @@ def make_pair(
         logits=len(out.shape) == 2,
         functional=functional,
         uncounted=frozenset(uncounted),
+        products=products,
     )
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 import torch
 from torch.nn.functional import cross_entropy
@@ -49,8 +50,13 @@ def named(tree: Mapping[str, Any], leaf: str) -> dict[str, tuple]:
 
 
 def to_nchw(array: Any) -> np.ndarray:
-    """Return an array as NumPy's, a 4-d one turned from NHWC into PyTorch's NCHW."""
+    """Return an array as NumPy's, a 4-d one turned from NHWC into PyTorch's NCHW.
+
+    NumPy has no bfloat16: such an array becomes float32.
+    """
     array = np.asarray(array)
+    if array.dtype == jnp.bfloat16:
+        array = array.astype(np.float32)
     return np.ascontiguousarray(array.transpose(0, 3, 1, 2)) if array.ndim == 4 else array
 
 

@@ -14,7 +14,7 @@ import os
 import sys
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 from _cli import run
@@ -23,6 +23,7 @@ from _cli import run
 sys.path[:] = [p for p in sys.path if Path(p or ".").resolve() != Path(__file__).resolve().parent]
 
 from jaxcnn import models  # noqa: E402
+from jaxcnn.precision import Precision  # noqa: E402
 from parity import harness, report  # noqa: E402
 from parity import publish as published  # noqa: E402
 
@@ -36,6 +37,7 @@ def main(
     format: Literal["text", "markdown", "json"] = "text",
     out: Path | None = None,
     pair: str | None = None,
+    products: Precision = "float32",
     functional: bool = False,
     where: bool = False,
     publish: bool = False,
@@ -52,6 +54,8 @@ def main(
         out: file to write the table to, in place of standard output.
         pair: module:function that returns (torch module, Flax module, (H, W, C)); compared in
             place of the project's networks. The current directory is searched for the module.
+        products: what our float32 side computes in; the table says how far it is from PyTorch's
+            float32 then, with --dtype float32.
         functional: with --pair, let layers without parameters exist on one side only.
         where: also say at which layer, parameter and step the sides part first.
         publish: put the networks' numbers into parity/results/parity.json as soon as each has
@@ -69,6 +73,8 @@ def main(
             )
         if render and (publish or networks):
             raise ValueError("--render compares nothing: give neither networks nor --publish")
+    if products != "float32" and dtype != "float32":
+        raise ValueError(f"--products {products}: expected --dtype float32 with it")
     options = {"seed": seed, "batch_size": batch_size}
     if pair is None:
         unknown = sorted(set(networks) - set(models.names()))
@@ -76,9 +82,9 @@ def main(
             known = ", ".join(models.names())
             raise ValueError(f"unknown network {', '.join(unknown)}; known: {known}")
         networks = networks or tuple(models.names())
-        makes = [partial(_named, name, **options) for name in networks]
+        makes = [partial(_named, name, products, **options) for name in networks]
     else:
-        makes = [_own(pair, functional=functional, **options)]
+        makes = [_own(pair, products, functional=functional, **options)]
     if publish or render:
         # First of all: what is wrong with the documents shows before hours of comparing.
         published.render(ROOT)
@@ -91,7 +97,7 @@ def main(
     text = {
         "text": report.as_text,
         "markdown": report.as_markdown,
-        "json": partial(report.as_json, **options),
+        "json": partial(report.as_json, **options, products=products),
     }[format](table)
     if out is None:
         print(text)
@@ -117,11 +123,16 @@ def _publish(makes: dict[str, report.MakePair], options: dict[str, int]) -> None
         sys.exit(1)
 
 
-def _named(name: str, dtype: str, **options) -> harness.Pair:
-    return harness.pair(name, dtype=dtype, **options)
+def _in(dtype: str, products: Precision) -> dict[str, Any]:
+    """Return the options of a pair: the float64 one, beside which a table stands, is exact."""
+    return {"dtype": dtype, "products": products if dtype == "float32" else "float32"}
 
 
-def _own(path: str, **options):
+def _named(name: str, products: Precision, dtype: str, **options) -> harness.Pair:
+    return harness.pair(name, **_in(dtype, products), **options)
+
+
+def _own(path: str, products: Precision, **options):
     """Import module:function and return dtype -> pair."""
     module_name, colon, function_name = path.partition(":")
     if not (module_name and colon and function_name):
@@ -133,7 +144,8 @@ def _own(path: str, **options):
     torch_module, flax_module, input_shape = function()
 
     def make(dtype: str) -> harness.Pair:
-        return harness.make_pair(torch_module, flax_module, input_shape, dtype=dtype, **options)
+        of_dtype = _in(dtype, products)
+        return harness.make_pair(torch_module, flax_module, input_shape, **of_dtype, **options)
 
     return make
 
