@@ -26,6 +26,7 @@ def shapes(model, shape):
         ("resnet_cifar", 11_180_682),
         ("densenet_cifar", 9_855_306),
         ("resnet18_keras", 11_178_378),
+        ("airbench94", 1_972_792),
     ],
 )
 def test_documented_parameter_counts(name, parameters):

@@ -5,7 +5,7 @@ Parameters follow PyTorch's layout but for the transposed kernels that XLA wants
 in `torch.nn`, so that a network's parameter paths are PyTorch's `state_dict` keys.
 """
 
-from jaxcnn.layers.activation import ELU, LeakyReLU, ReLU, Sigmoid, Softmax, Tanh
+from jaxcnn.layers.activation import ELU, GELU, LeakyReLU, ReLU, Sigmoid, Softmax, Tanh
 from jaxcnn.layers.attention import (
     CBAM,
     ChannelAttention,
@@ -25,6 +25,7 @@ from jaxcnn.layers.conv import Conv2d, conv2d
 from jaxcnn.layers.conv_transpose import ConvTranspose2d, conv_transpose2d
 from jaxcnn.layers.deform import DeformConv2d, deform_conv2d
 from jaxcnn.layers.dot_product import attention_weights, scaled_dot_product_attention
+from jaxcnn.layers.initializers import dirac
 from jaxcnn.layers.interception import frozen_norms
 from jaxcnn.layers.linear import Linear, flatten
 from jaxcnn.layers.max_pool import (
@@ -55,6 +56,7 @@ __all__ = [
     "Dropout",
     "Dropout2d",
     "ELU",
+    "GELU",
     "LeakyReLU",
     "Linear",
     "MaxPool2d",
@@ -76,6 +78,7 @@ __all__ = [
     "conv2d",
     "conv_transpose2d",
     "deform_conv2d",
+    "dirac",
     "flatten",
     "frozen_norms",
     "global_avg_pool2d",

@@ -4,6 +4,9 @@ Their formulas are PyTorch's (2.13), also where the slope jumps: at 0 the gradie
 negative side, and none overflows or turns to NaN for large |x| or an infinity.
 """
 
+import math
+from typing import Literal
+
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
@@ -54,6 +57,34 @@ class ELU(nn.Module):
         # be a NaN.
         negative = jnp.where(x > 0, jnp.zeros((), x.dtype), x)
         return jnp.where(x > 0, x, self.alpha * jnp.expm1(negative))
+
+
+class GELU(nn.Module):
+    """`torch.nn.GELU`: x times the share of a standard normal distribution below x.
+
+    Hendrycks and Gimpel, 2016, arXiv:1606.08415.
+
+    Attributes:
+        approximate: "none" is exact, by the error function; "tanh" the paper's approximation.
+    """
+
+    approximate: Literal["none", "tanh"] = "none"
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Return x * Phi(x), of x's shape and dtype.
+
+        Raises:
+            ValueError: `approximate` is neither.
+        """
+        if self.approximate not in ("none", "tanh"):
+            raise ValueError(
+                f"GELU {self.name!r}: approximate must be none or tanh, got {self.approximate!r}"
+            )
+        if self.approximate == "tanh":
+            return jax.nn.gelu(x, approximate=True)
+        # As PyTorch has it: `jax.nn.gelu` takes erfc, which costs more operations.
+        return 0.5 * x * (1 + jax.lax.erf(x * math.sqrt(0.5)))
 
 
 class Sigmoid(nn.Module):

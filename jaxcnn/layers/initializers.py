@@ -1,10 +1,11 @@
-"""PyTorch's default initialisation, by distribution."""
+"""PyTorch's default initialisation by distribution, and the identity."""
 
 import math
 from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from jaxcnn.layers import half
@@ -29,6 +30,30 @@ def uniform_fan_in(fan_in: int) -> Initializer:
 
     def init(key: jax.Array, shape: tuple[int, ...], dtype: DTypeLike) -> jax.Array:
         return jax.random.uniform(key, shape, dtype, -bound, bound)
+
+    return init
+
+
+def dirac(rest: Initializer | None = None) -> Initializer:
+    """Begin with the identity, as `torch.nn.init.dirac_`: filter i passes channel i on.
+
+    Args:
+        rest: distribution of the filters beyond the first `in`, drawn for the whole kernel; None
+            makes them zero, as torch does.
+
+    Returns:
+        A Linen initializer of kernels (kh, kw, in, out), whose first min(in, out) filters are 1 at
+        [kh // 2, kw // 2] of their own channel and 0 elsewhere.
+    """
+
+    def init(key: jax.Array, shape: tuple[int, ...], dtype: DTypeLike) -> jax.Array:
+        height, width, channels, filters = shape
+        first = min(channels, filters)
+        kernel = jnp.zeros(shape, dtype) if rest is None else rest(key, shape, dtype)
+        identity = jnp.zeros((height, width, channels, first), dtype)
+        each = jnp.arange(first)
+        identity = identity.at[height // 2, width // 2, each, each].set(1)
+        return kernel.at[..., :first].set(identity)
 
     return init
 
