@@ -15,6 +15,7 @@ from jaxcnn.optim.descent import asgd, sgd
 from jaxcnn.optim.lbfgs import Lbfgs, lbfgs
 from jaxcnn.optim.lbfgs_conversion import lbfgs_from_torch, lbfgs_to_torch
 from jaxcnn.optim.lbfgs_state import LbfgsState
+from jaxcnn.optim.lookahead import Lookahead, growing_decay, lookahead
 from jaxcnn.optim.on_plateau import OnPlateau, observe, plateau_rate
 from jaxcnn.optim.parameter_groups import NORMS_AND_BIASES, groups
 from jaxcnn.optim.resilient import rprop
@@ -25,6 +26,7 @@ __all__ = [
     "OPTIMIZERS",
     "Lbfgs",
     "LbfgsState",
+    "Lookahead",
     "OnPlateau",
     "State",
     "adadelta",
@@ -36,9 +38,11 @@ __all__ = [
     "create",
     "from_torch",
     "groups",
+    "growing_decay",
     "lbfgs",
     "lbfgs_from_torch",
     "lbfgs_to_torch",
+    "lookahead",
     "nadam",
     "observe",
     "plateau_rate",
