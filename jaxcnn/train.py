@@ -23,6 +23,7 @@ from jaxcnn.losses import (
 )
 from jaxcnn.parameters import map_by_path
 from jaxcnn.precision import Precision, check, inputs, outputs, products
+from jaxcnn.views import Views
 
 Batch = Mapping[str, jax.Array]
 Metrics = dict[str, jax.Array]
@@ -171,11 +172,20 @@ def make_eval_step(
     *,
     preprocess: Callable[[jax.Array], jax.Array] | None = None,
     precision: Precision | None = None,
+    views: Views | None = None,
 ) -> Callable[[TrainState, Batch], Metrics]:
     """Build the jitted `(state, batch) -> metrics` of evaluation mode; nothing is donated.
 
     The batch carries `mask` (B,) bool beside images and labels: False marks the rows that fill up
     the last batch, so that one compiled program serves every batch.
+
+    Args:
+        model: as in `make_train_step`.
+        loss: see there.
+        preprocess: see there.
+        precision: see there.
+        views: from `jaxcnn.views`: preprocessed images -> (weight, images) of every view, whose
+            logits are averaged; None looks at the images alone.
 
     Returns:
         The step. Metrics stay on the device, and mean nothing where the mask is False: `loss` (B,),
@@ -187,9 +197,14 @@ def make_eval_step(
     def eval_step(state: TrainState, batch: Batch) -> Metrics:
         images = batch["images"] if preprocess is None else preprocess(batch["images"])
         variables = {"params": state.params, "batch_stats": state.batch_stats}
+        seen = [(1.0, images)] if views is None else views(images)
+        # One application to all views: one program of the network, not one a view.
+        images = jnp.concatenate([view for _, view in seen])
         with products(precision):
             logits = model.apply(variables, inputs(images, precision), train=False)
         logits = outputs(logits, precision)
+        parts = jnp.split(logits, len(seen))
+        logits = sum(weight * part for (weight, _), part in zip(seen, parts, strict=True))
         return {
             "loss": loss(logits, batch["labels"]),
             "predictions": _predictions(logits, batch["labels"].dtype),
