@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxcnn import augment, data, models, transfer
+from jaxcnn import augment, data, models, transfer, whitening
 from jaxcnn.features import HeadModel
 from jaxcnn.losses import cross_entropy, l1_penalty, l2_penalty
 from jaxcnn.optimization import make_optimizer, make_schedule
@@ -19,6 +19,7 @@ from jaxcnn.parameters import by_path
 from jaxcnn.schedules import Plateau
 from jaxcnn.settings import Settings
 from jaxcnn.train import make_eval_step, make_train_step
+from jaxcnn.views import VIEWS
 
 Pixels = Sequence[Sequence[float]]
 """Mean and deviation of every channel, of pixels in [0, 1]."""
@@ -31,8 +32,8 @@ class Run:
     Attributes:
         preprocess: stored or augmented images -> what the network sees.
         pixels: what `build` was given.
-        later: (epochs, step): the step that trains after so many epochs, where frozen layers are
-            trained then; None without.
+        later: (epochs, step): the step that trains after so many epochs, where other layers are
+            frozen then; None without.
         on_features: the train and the evaluation step on cached features in place of images.
     """
 
@@ -74,13 +75,14 @@ def build(
     model = _create(settings, num_classes)
     shape = input_shape(settings)
     _check_size(model, shape, settings)
-    names = tuple(by_path(_parameters(model, shape)))
+    params = _parameters(model, shape)
+    names = tuple(by_path(params))
+    _check_start(settings, params)
     preprocess = data.make_preprocess(
         shape,
         normalization=_normalization(settings, pixels),
         center_crop=settings.stored_size is not None,
     )
-    pattern = transfer.frozen_pattern(settings, names)
     train = {
         "loss": partial(cross_entropy, label_smoothing=_share("label_smoothing", settings)),
         "penalty": make_penalty(settings, names),
@@ -88,26 +90,29 @@ def build(
     }
     images = {"preprocess": preprocess, "augment": augment.create(settings.augment, shape)}
 
-    def optimizer(thawed: bool) -> optax.GradientTransformation:
-        found = transfer.parts(settings, names, steps_per_epoch, thawed=thawed)
-        return make_optimizer(settings, steps_per_epoch, found, names)
+    def optimizer(later: bool) -> optax.GradientTransformation:
+        parts = transfer.parts(settings, names, steps_per_epoch, later=later)
+        return make_optimizer(settings, steps_per_epoch, parts, names)
 
-    tx, later, on_features = optimizer(False), None, None
-    if pattern is None:
-        train_step = make_train_step(model, tx, **train, **images)
-    else:
+    def step(tx: optax.GradientTransformation, later: bool) -> Callable:
+        pattern = transfer.frozen_pattern(settings, names, later=later)
+        if pattern is None:
+            return make_train_step(model, tx, **train, **images)
         frozen = transfer.selector(pattern)
         kept = transfer.FrozenNorms(model, frozen) if settings.freeze_norms else model
-        train_step = make_train_step(kept, tx, **train, **images, frozen=frozen)
-        if settings.unfreeze_at is not None:
-            thawed = make_train_step(model, optimizer(True), **train, **images)
-            later = settings.unfreeze_at, thawed
-        if settings.cache_features:
-            head = HeadModel(model, transfer.heads(settings.network)[-1], shape)
-            on_features = (
-                make_train_step(head, tx, **train, frozen=frozen),
-                make_eval_step(head, precision=settings.precision),
-            )
+        return make_train_step(kept, tx, **train, **images, frozen=frozen)
+
+    tx, later, on_features = optimizer(False), None, None
+    change = settings.freeze_at if settings.unfreeze_at is None else settings.unfreeze_at
+    if change is not None:
+        later = change, step(optimizer(True), later=True)
+    if settings.cache_features:
+        head = HeadModel(model, transfer.heads(settings.network)[-1], shape)
+        frozen = transfer.selector(transfer.frozen_pattern(settings, names) or "")
+        on_features = (
+            make_train_step(head, tx, **train, frozen=frozen),
+            make_eval_step(head, precision=settings.precision),
+        )
     return Run(
         model=model,
         tx=tx,
@@ -115,8 +120,13 @@ def build(
         input_shape=shape,
         preprocess=preprocess,
         pixels=pixels,
-        train_step=train_step,
-        eval_step=make_eval_step(model, preprocess=preprocess, precision=settings.precision),
+        train_step=step(tx, later=False),
+        eval_step=make_eval_step(
+            model,
+            preprocess=preprocess,
+            precision=settings.precision,
+            views=VIEWS[settings.views],
+        ),
         later=later,
         on_features=on_features,
     )
@@ -184,6 +194,18 @@ def make_penalty(settings: Settings, names: Collection[str]) -> Callable[[Any], 
         return jnp.sum(jnp.stack(terms))
 
     return penalty
+
+
+def _check_start(settings: Settings, params: Any) -> None:
+    """Raise a ValueError where whitening or views do not go with the network or other settings."""
+    if settings.views not in VIEWS:
+        raise ValueError(f"views must be one of {', '.join(VIEWS)}, got {settings.views!r}")
+    if settings.cache_features and settings.given("views"):
+        raise ValueError(f"views={settings.views!r}: cached features are those of one view")
+    if settings.whiten:
+        whitening.check_layer(by_path(params), settings.whiten)
+        if settings.init is not None:
+            raise ValueError(f"whiten={settings.whiten!r}: the weights are those of init; not both")
 
 
 def _share(name: str, settings: Settings) -> float:

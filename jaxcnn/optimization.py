@@ -5,11 +5,13 @@ import inspect
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import optax
 
-from jaxcnn import optim, schedules
+from jaxcnn import named, optim, schedules
+from jaxcnn.rates import scaled
 from jaxcnn.schedules import Cycle, Plateau
 from jaxcnn.settings import Settings
 
@@ -71,12 +73,15 @@ class Part(NamedTuple):
         learning_rate: their initial learning rate; None is the settings'.
         start: the step at which their training begins, None where it never does.
         frozen: whether they stay as they are now.
+        factor: of their learning rate, by which their weight decay is divided: what decays in a
+            step stays the same.
     """
 
     pattern: str
     learning_rate: float | None = None
     start: int | None = 0
     frozen: bool = False
+    factor: float = 1.0
 
 
 def make_optimizer(
@@ -99,7 +104,8 @@ def make_optimizer(
         names: the paths of all parameters; only with parts.
 
     Raises:
-        ValueError: an unknown name, a bad value, or an argument that the optimizer does not take.
+        ValueError: an unknown name, a bad value, or an argument that the optimizer or the
+            lookahead does not take.
     """
     arguments = _arguments(settings, settings.learning_rate, steps_per_epoch)
     rest: list[Changes] = [] if settings.norm_decay else [(optim.NORMS_AND_BIASES, _NO_DECAY)]
@@ -107,17 +113,39 @@ def make_optimizer(
     for part in parts:
         rate = settings.learning_rate if part.learning_rate is None else part.learning_rate
         own = _arguments(settings, rate, steps_per_epoch)
+        if part.factor != 1:
+            own = scaled(settings, own, part.factor)
         own = {name: _from(value, part.start or 0) for name, value in own.items()}
         own["frozen"] = part.frozen
         both = [(f"(?=(?:{part.pattern})\\Z){pattern}", own | more) for pattern, more in rest]
         changes += [*both, (part.pattern, own)]
     try:
         if not changes and not rest:
-            return optim.create(settings.optimizer, **arguments)
-        used = _used([*changes, *rest], names) if parts else rest
-        return optim.groups(settings.optimizer, patterns=used, **arguments)
+            tx = optim.create(settings.optimizer, **arguments)
+        else:
+            used = _used([*changes, *rest], names) if parts else rest
+            tx = optim.groups(settings.optimizer, patterns=used, **arguments)
     except TypeError as error:  # a value of another kind than the argument takes
         raise ValueError(f"optimizer_args={settings.optimizer_args!r}: {error}") from error
+    if not settings.lookahead:
+        return tx
+    written = written_arguments("lookahead", settings.lookahead)
+    made: dict[str, Any] = {"lookahead": partial(_with_lookahead, tx, steps_per_epoch)}
+    return named.build("setting", made, "lookahead", **written)
+
+
+def _with_lookahead(
+    tx: optax.GradientTransformation,
+    steps_per_epoch: int,
+    *,
+    every: int = 5,
+    decay: float = 0.5,
+    power: float = 0.0,
+    epochs: int = 1,
+) -> optax.GradientTransformation:
+    """Let an optimizer's weights be pulled back, the more strongly the more epochs are done."""
+    growing = optim.growing_decay(decay, epochs * steps_per_epoch, power)
+    return optim.lookahead(tx, every=every, decay=growing)
 
 
 def _arguments(settings: Settings, rate: float, steps_per_epoch: int) -> dict[str, Any]:

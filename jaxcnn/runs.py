@@ -76,7 +76,8 @@ def train(
     recorded = start.recorded(settings, dataset, workdir, pixels, resume=resume)
     early_stopping = start.early_stopping(settings)
     run = start.build(settings, dataset, pixels)
-    state = start.initial_state(settings, run, initial, resume=resume)
+    kernel = start.first_kernel(settings, run, dataset, resume=resume, workers=workers)
+    state = start.initial_state(settings, run, initial, resume=resume, kernel=kernel)
     start.write_config(workdir, recorded, resume=resume)
     start.say_trained(settings, state)
     train_step, eval_step = run.train_step, run.eval_step

@@ -77,8 +77,10 @@ def train_together(
     }
     early_stopping = start.early_stopping(settings)
     run = start.build(settings, dataset, pixels)
+    kernel = start.first_kernel(settings, run, dataset, resume=resume, workers=workers)
     states = {
-        seed: start.initial_state(own, run, initial, resume=resume) for seed, own in each.items()
+        seed: start.initial_state(own, run, initial, resume=resume, kernel=kernel)
+        for seed, own in each.items()
     }
     for seed, folder in folders.items():
         start.write_config(folder, recorded[seed], resume=resume)

@@ -33,6 +33,10 @@ class Settings:
     """Other arguments by torch.optim's names, such as "betas=(0.8, 0.99), amsgrad=True"."""
     norm_decay: bool = True
     """Weight decay on the parameters of norms and on all biases too."""
+    lr_factors: str = ""
+    """Factors of some parameters' learning rate, by pattern: "norm.*bias=64; fc.*=0.1"."""
+    lookahead: str = ""
+    """Slow weights that pull the others back: "every=5, decay=0.5, power=0, epochs=10"."""
     schedule: str = "constant"
     """Learning-rate schedule by name, see --list, or several in turn: "linear, step"."""
     schedule_milestones: str = ""
@@ -57,12 +61,18 @@ class Settings:
     """What pixels become: [-1, 1], mean 0 and deviation 1 (of ImageNet, of the data), [0, 1]."""
     init: str | None = None
     """Weights to start from: a .safetensors, .npz or .pth file of PyTorch keys, or a run folder."""
+    whiten: str = ""
+    """A first convolution that begins by whitening the training images' patches: its path."""
     replace_head: int | None = None
     """Draw the last layer anew for so many classes, and take the rest from --init."""
     freeze: str = ""
     """Parameters that are not trained: "all-but-head", or a pattern of how their paths start."""
     unfreeze_at: int | None = None
     """Train everything after so many epochs; None leaves frozen what is."""
+    freeze_later: str = ""
+    """Parameters that are trained for `freeze_at` epochs only: a pattern as that of freeze."""
+    freeze_at: int | None = None
+    """Epochs after which freeze_later holds."""
     freeze_norms: bool = False
     """Batch norms that are frozen use and keep their running statistics."""
     lr_head: float | None = None
@@ -97,6 +107,8 @@ class Settings:
     """Factor of the sum of the penalized parameters' squares; documented as 0.001."""
     penalized: str = r"kernel$"
     """Regular expression of the parameters with these penalties."""
+    views: Literal["one", "mirrored", "mirrored and shifted"] = "one"
+    """What evaluation averages the logits over: the image, it and its mirror image, and shifts."""
     early_stopping: int | None = None
     """Stop after so many epochs without improvement of the evaluation; None never."""
     early_stopping_metric: Literal["accuracy", "loss"] = "accuracy"

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxcnn import assembly, checkpoint, log, pretrained, transfer, weights
+from jaxcnn import assembly, checkpoint, log, pretrained, transfer, weights, whitening
 from jaxcnn.assembly import Run
 from jaxcnn.data import Dataset, num_batches
 from jaxcnn.data.statistics import cached_statistics
@@ -107,8 +107,28 @@ def drawn_state(settings: Settings, run: Run) -> TrainState:
     return init_state(run.model, run.tx, jax.random.key(settings.seed), images)
 
 
+def first_kernel(
+    settings: Settings, run: Run, dataset: Dataset, *, resume: bool, workers: int = 0
+) -> np.ndarray | None:
+    """Return the kernel with which `whiten` lets training begin; None without, and to resume.
+
+    It is the same for all seeds.
+    """
+    if resume or not settings.whiten:
+        return None
+    params = jax.eval_shape(partial(drawn_state, settings, run)).params
+    return whitening.first_kernel(
+        params, settings.whiten, dataset.train, run.preprocess, workers=workers
+    )
+
+
 def initial_state(
-    settings: Settings, run: Run, initial: Mapping[str, Any] | None, *, resume: bool
+    settings: Settings,
+    run: Run,
+    initial: Mapping[str, Any] | None,
+    *,
+    resume: bool,
+    kernel: np.ndarray | None = None,
 ) -> TrainState:
     """Return the state at step 0: drawn, or of the weights that the settings start from.
 
@@ -117,11 +137,15 @@ def initial_state(
         run: what they become.
         initial: the `state_dict` of the file `settings.init`, PyTorch key -> array.
         resume: whether a checkpoint's takes its place, so that `initial` is not wanted.
+        kernel: of `first_kernel`.
 
     Raises:
         ValueError: `initial` does not fit the network, or is None though wanted.
     """
     state = drawn_state(settings, run)
+    if kernel is not None:
+        params = whitening.whitened(state.params, settings.whiten, kernel)
+        return state_from({"params": params, "batch_stats": state.batch_stats}, run.tx)
     if resume or settings.init is None:
         return state
     return _started_from(initial, state, settings, run)
@@ -143,7 +167,7 @@ def write_config(workdir: Path, recorded: Mapping[str, Any], *, resume: bool) ->
 
 def say_trained(settings: Settings, state: TrainState) -> None:
     """Say what transfer learning trains and keeps, where there is any."""
-    if settings.given("init", "freeze", "lr_head"):
+    if settings.given("init", "freeze", "freeze_later", "lr_head", "lr_factors"):
         log.say(transfer.table(settings, state.params))
 
 

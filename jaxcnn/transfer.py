@@ -16,9 +16,12 @@ import numpy as np
 from jaxcnn import layers, pretrained, tables, weights
 from jaxcnn.optimization import Part
 from jaxcnn.parameters import by_path, module
+from jaxcnn.rates import check_matches, factors
 from jaxcnn.settings import Settings
 
 ALL_BUT_HEAD = "all-but-head"
+
+_FREEZE = "freeze", "freeze_later"
 
 
 def heads(network: str) -> tuple[str, ...]:
@@ -31,47 +34,45 @@ def heads(network: str) -> tuple[str, ...]:
     return tuple(sorted(found, key=lambda layer: not layer.startswith("aux")))
 
 
-def frozen_pattern(settings: Settings, names: Collection[str]) -> str | None:
-    """Return the regular expression of whole paths that `freeze` means; None where it is empty.
+def frozen_pattern(
+    settings: Settings, names: Collection[str], *, later: bool = False
+) -> str | None:
+    """Return the regular expression of whole paths that are frozen; None where nothing is.
 
     Args:
         settings: of a run.
         names: the paths of all parameters.
+        later: whether `unfreeze_at` or `freeze_at` has passed.
 
     Raises:
         ValueError: settings of transfer learning that do not go together, a bad pattern, one that
             matches nothing, or one that leaves nothing to train.
     """
     _check(settings)
-    if not settings.freeze:
-        return None
-    pattern = f"(?:{settings.freeze}).*"
-    if settings.freeze == ALL_BUT_HEAD:
+    patterns = {name: _pattern(settings, name, names) for name in settings.given(*_FREEZE)}
+    if (first := patterns.get("freeze")) is not None:
+        _check_norms(settings, list(filter(selector(first), names)))
+    whole = "|".join(patterns.values())
+    if patterns and settings.unfreeze_at is None and all(map(selector(whole), names)):
+        name = list(patterns)[-1]
+        raise ValueError(f"{name}={getattr(settings, name)!r} leaves nothing to train")
+    if later:
+        return whole if settings.freeze_at is not None else None
+    return first
+
+
+def _pattern(settings: Settings, name: str, names: Collection[str]) -> str:
+    """Return the expression of whole paths that `freeze` or `freeze_later` means."""
+    text = getattr(settings, name)
+    pattern = f"(?:{text}).*"
+    if text == ALL_BUT_HEAD:
         pattern = f"(?!{_head_pattern(settings.network)}$).*"
-    try:
-        matched = [name for name in names if re.fullmatch(pattern, name)]
-    except re.error as error:
-        raise ValueError(f"freeze={settings.freeze!r}: bad pattern: {error}") from error
-    if not matched:
-        raise ValueError(
-            f"freeze={settings.freeze!r} matches the start of no parameter's path; they are "
-            f"{', '.join(names)}"
-        )
-    norms = [name for name in matched if name.endswith(".scale")]
-    if settings.freeze_norms and not norms:
-        raise ValueError(f"freeze_norms: freeze={settings.freeze!r} matches no batch norm")
-    if settings.cache_features and norms and not settings.freeze_norms:
-        raise ValueError(
-            f"cache_features: the batch norms of {settings.network} would see other statistics in "
-            "every batch; expected freeze_norms with it"
-        )
-    if len(matched) == len(names) and settings.unfreeze_at is None:
-        raise ValueError(f"freeze={settings.freeze!r} leaves nothing to train")
+    check_matches(f"{name}={text!r}", pattern, names, "the start of no parameter's path")
     return pattern
 
 
 def parts(
-    settings: Settings, names: Collection[str], steps_per_epoch: int, *, thawed: bool
+    settings: Settings, names: Collection[str], steps_per_epoch: int, *, later: bool
 ) -> tuple[Part, ...]:
     """Return what is frozen or trained at a rate of its own.
 
@@ -79,24 +80,30 @@ def parts(
         settings: of a run.
         names: the paths of all parameters.
         steps_per_epoch: optimizer steps an epoch.
-        thawed: whether `unfreeze_at` has passed.
+        later: whether `unfreeze_at` or `freeze_at` has passed.
 
     Raises:
-        ValueError: what `frozen_pattern` raises.
+        ValueError: what `frozen_pattern` and `factors` raise.
     """
-    found = []
-    head, frozen = _head_pattern(settings.network), frozen_pattern(settings, names)
-    rate = settings.lr_head
-    if frozen is not None:
-        epochs = settings.unfreeze_at
-        held = {"start": None if epochs is None else epochs * steps_per_epoch, "frozen": not thawed}
-        found.append(Part(frozen, None, **held))
-        if rate is not None:
-            found.insert(0, Part(f"(?={head}\\Z){frozen}", rate, **held))
-    if rate is not None:
+    frozen_pattern(settings, names)
+    held: list[tuple[str, dict[str, Any]]] = []
+    if settings.freeze:
+        thaw = settings.unfreeze_at
+        start = None if thaw is None else thaw * steps_per_epoch
+        frozen = thaw is None or not later
+        held.append((_pattern(settings, "freeze", names), {"start": start, "frozen": frozen}))
+    if settings.freeze_later:
+        held.append((_pattern(settings, "freeze_later", names), {"frozen": later}))
+    rates: list[tuple[str, dict[str, Any]]] = []
+    if settings.lr_head is not None:
         # Before the frozen rest: of several groups' learning rates the first is shown.
-        found.insert(-1, Part(head, rate))
-    return tuple(found)
+        rates.append((_head_pattern(settings.network), {"learning_rate": settings.lr_head}))
+    rates += [(pattern, {"factor": factor}) for pattern, factor in factors(settings, names)]
+    found = []
+    for pattern, rate in rates:
+        found += [Part(f"(?=(?:{pattern})\\Z)(?:{kept})", **rate, **how) for kept, how in held]
+        found.append(Part(pattern, **rate))
+    return (*found, *(Part(kept, **how) for kept, how in held))
 
 
 def selector(pattern: str) -> Callable[[str], bool]:
@@ -151,20 +158,30 @@ def table(settings: Settings, params: Mapping[str, Any]) -> str:
         params: its parameters, or their shapes.
     """
     sizes = {name: int(np.prod(leaf.shape)) for name, leaf in by_path(params).items()}
-    pattern = frozen_pattern(settings, sizes.keys())
-    frozen = selector(pattern) if pattern else lambda path: False
+    first, then = (
+        selector(frozen_pattern(settings, sizes.keys(), later=later) or "")
+        for later in (False, True)
+    )
+    scales = [(selector(pattern), factor) for pattern, factor in factors(settings, sizes.keys())]
     head = selector(_head_pattern(settings.network))
 
     def fate(name: str) -> tuple[str, str, str]:
         drawn = settings.init is None or (settings.replace_head is not None and head(name))
+        origin = "drawn" if drawn else "loaded"
+        if name == f"{settings.whiten}.kernel":
+            origin = "whitening"
         rate = settings.learning_rate
         if head(name) and settings.lr_head is not None:
             rate = settings.lr_head
-        if not frozen(name):
-            return "drawn" if drawn else "loaded", "yes", f"{rate:g}"
-        later = settings.unfreeze_at
-        when = "no" if later is None else f"after epoch {later}"
-        return "drawn" if drawn else "loaded", when, "-" if later is None else f"{rate:g}"
+        else:
+            rate *= next((factor for matches, factor in scales if matches(name)), 1.0)
+        if settings.unfreeze_at is not None and first(name):
+            return origin, f"after epoch {settings.unfreeze_at}", f"{rate:g}"
+        if first(name):
+            return origin, "no", "-"
+        if settings.freeze_at is not None and then(name):
+            return origin, f"to epoch {settings.freeze_at}", f"{rate:g}"
+        return origin, "yes", f"{rate:g}"
 
     rows = [
         [place, f"{len(names)}", f"{sum(sizes[name] for name in names):,}", *fate(names[0])]
@@ -195,6 +212,18 @@ def _head_pattern(network: str) -> str:
     return rf"(?:{'|'.join(map(re.escape, heads(network)))})\.[^.]+"
 
 
+def _check_norms(settings: Settings, frozen: Collection[str]) -> None:
+    """Raise a ValueError where settings say of frozen norms what there are none for."""
+    norms = [name for name in frozen if name.endswith(".scale")]
+    if settings.freeze_norms and not norms:
+        raise ValueError(f"freeze_norms: freeze={settings.freeze!r} matches no batch norm")
+    if settings.cache_features and norms and not settings.freeze_norms:
+        raise ValueError(
+            f"cache_features: the batch norms of {settings.network} would see other statistics in "
+            "every batch; expected freeze_norms with it"
+        )
+
+
 def _check(settings: Settings) -> None:
     """Raise a ValueError where settings of transfer learning do not go together."""
     given = settings.given
@@ -205,8 +234,17 @@ def _check(settings: Settings) -> None:
     if given("unfreeze_at", "freeze_norms") and not settings.freeze:
         name, value = next(iter(given("unfreeze_at", "freeze_norms").items()))
         raise ValueError(f"{name}={value}: nothing is frozen; expected freeze with it")
-    if settings.unfreeze_at is not None and settings.unfreeze_at < 1:
-        raise ValueError(f"unfreeze_at must be at least 1, got {settings.unfreeze_at}")
+    for name, epochs in given("unfreeze_at", "freeze_at").items():
+        if epochs < 1:
+            raise ValueError(f"{name} must be at least 1, got {epochs}")
+    if bool(settings.freeze_later) != (settings.freeze_at is not None):
+        raise ValueError(
+            f"freeze_later={settings.freeze_later!r}, freeze_at={settings.freeze_at}: expected "
+            "both or neither"
+        )
+    if settings.freeze_later and (settings.unfreeze_at is not None or settings.cache_features):
+        name = "cache_features" if settings.cache_features else "unfreeze_at"
+        raise ValueError(f"freeze_later={settings.freeze_later!r}: not with {name}")
     if settings.lr_head is not None and not 0 <= settings.lr_head < math.inf:
         raise ValueError(f"lr_head must be finite and at least 0, got {settings.lr_head}")
     if settings.cache_features:

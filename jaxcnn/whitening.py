@@ -7,9 +7,10 @@ negatives: what the filters answer has the covariance 1, and no two of the first
 correlated.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -18,7 +19,7 @@ from jaxcnn.data.dataset import take
 from jaxcnn.parameters import by_path, map_by_path
 
 IMAGES = 5000
-"""How many images `whitened` looks at."""
+"""How many images `sample` takes."""
 
 
 def whitening_kernel(images: np.ndarray, size: tuple[int, int], eps: float = 5e-4) -> np.ndarray:
@@ -67,27 +68,47 @@ def _products(images: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return rows.T @ rows
 
 
-def whitened(params: Any, layer: str, images: np.ndarray) -> Any:
-    """Return parameters whose convolution `layer` whitens the images' patches.
+def first_kernel(
+    params: Any,
+    layer: str,
+    split: Arrays | Files,
+    preprocess: Callable[[jax.Array], jax.Array],
+    *,
+    workers: int = 0,
+) -> np.ndarray:
+    """Return the kernel of a network's convolution that whitens a split's images.
 
     Args:
-        params: of a network.
+        params: of the network, or their shapes.
         layer: the convolution's path, its kernel (kh, kw, C, 2 * kh * kw * C).
-        images: (N, H, W, C), floating, as the network sees them.
+        split: training images, of which `sample` takes some.
+        preprocess: images as they are stored -> what the network sees.
+        workers: worker processes that decode files.
 
     Raises:
         ValueError: there is no such layer, or its kernel has another shape.
     """
+    size = check_layer(by_path(params), layer)
+    images = jax.jit(preprocess)(sample(split, workers=workers))
+    return whitening_kernel(np.asarray(images), size)
+
+
+def whitened(params: Any, layer: str, kernel: np.ndarray) -> Any:
+    """Return parameters with another kernel of one convolution, in its dtype.
+
+    Args:
+        params: of a network.
+        layer: the convolution's path.
+        kernel: from `first_kernel`.
+    """
     path = f"{layer}.kernel"
-    found = check_layer(by_path(params), layer)
-    kernel = whitening_kernel(images, found[:2])
     return map_by_path(
         lambda name, leaf: jnp.asarray(kernel, leaf.dtype) if name == path else leaf, params
     )
 
 
-def check_layer(leaves: Mapping[str, Any], layer: str) -> tuple[int, ...]:
-    """Return the shape of the kernel that is to whiten.
+def check_layer(leaves: Mapping[str, Any], layer: str) -> tuple[int, int]:
+    """Return the size (kh, kw) of the kernel that is to whiten.
 
     Args:
         leaves: path of a parameter -> array or its shape, as `jaxcnn.parameters.by_path` gives it.
@@ -109,7 +130,7 @@ def check_layer(leaves: Mapping[str, Any], layer: str) -> tuple[int, ...]:
             f"whiten={layer!r}: expected a convolution whose kernel is (kh, kw, C, 2 * kh * kw * "
             f"C), got {shape}; such are: {', '.join(fitting) or 'none'}"
         )
-    return kernels[layer]
+    return kernels[layer][0], kernels[layer][1]
 
 
 def sample(split: Arrays | Files, *, workers: int = 0) -> np.ndarray:

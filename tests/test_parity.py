@@ -37,6 +37,7 @@ SOME = {
     ("resnet_cifar", "statistics, 1 batch"),
     ("densenet_cifar", "output, evaluation"),
     ("squeezenet1_1", "10 steps, decay per epoch"),
+    ("airbench94", "gradients, training"),
 }
 
 

@@ -26,6 +26,7 @@ PARAMETERS = {
     "cifar10-densenet": 9_855_306,
     "digits-overfit": 397_510,
     "cifar10-overfit": 576_778,
+    "cifar10-94": 1_972_792,
     "cats-dogs": 11_181_642,
     "mnist-resnet18-keras": 11_178_378,
 }
@@ -48,7 +49,8 @@ def test_a_recipe_builds_its_network_and_steps(name):
     assert settings.data in data.sources()
     assert settings.init is None
     assert (settings.examples is None) == ("overfit" not in name)
-    run = build(settings, num_classes=10, steps_per_epoch=3)
+    pixels = [[0.5] * 3, [0.2] * 3] if settings.normalization == "dataset" else None
+    run = build(settings, num_classes=10, steps_per_epoch=3, pixels=pixels)
 
     def fresh():
         images = jnp.zeros((1, *run.input_shape), jnp.float32)

@@ -75,8 +75,16 @@ def test_cached_features_train_the_head_as_the_whole_network_does(tmp_path, caps
             "l1": 1e-4,
             "label_smoothing": 0.1,
         },
+        {
+            "freeze": "",
+            "freeze_later": "layer1",
+            "freeze_at": 1,
+            "lr_factors": ".*bias=2",
+            "lookahead": "every=3, decay=0.9, power=1, epochs=2",
+            "views": "mirrored",
+        },
     ],
-    ids=["unfreeze_at", "cache_features", "augment"],
+    ids=["unfreeze_at", "cache_features", "augment", "freeze_at"],
 )
 def test_resume_to_the_bit(changes, tmp_path):
     settings = settings_of("cnn_mnist", **HEAD | changes)
@@ -100,6 +108,16 @@ def test_what_thaws_is_trained_from_then_on(tmp_path):
         kernels = {k: v for k, v in params_of(folder).items() if k.endswith(".0.weight")}
         assert len(kernels) == 2
         assert {not np.array_equal(v, initial[k]) for k, v in kernels.items()} == {changed}
+
+
+def test_what_is_frozen_later_is_trained_until_then(tmp_path):
+    settings = settings_of("cnn_mnist", freeze_later="layer1", freeze_at=1)
+    found = []
+    for epochs in (1, 2):
+        train(replace(settings, epochs=epochs), tmp_path / str(epochs))
+        found.append(params_of(tmp_path / str(epochs)))
+    same = {key for key in found[0] if np.array_equal(found[0][key], found[1][key])}
+    assert same == {key for key in found[0] if key.startswith("layer1.")}
 
 
 def test_the_pixels_of_the_data_are_recorded(tmp_path):

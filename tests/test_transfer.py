@@ -62,6 +62,18 @@ def test_a_pattern_is_of_how_paths_start():
         ({"freeze": "", "unfreeze_at": 3}, "unfreeze_at=3: nothing is frozen"),
         ({"freeze_norms": True}, "freeze_norms=True: nothing is frozen"),
         ({"freeze": ".*"}, "leaves nothing to train"),
+        ({"freeze_later": "fc"}, "freeze_later='fc', freeze_at=None: expected both or neither"),
+        ({"freeze_at": 2}, "freeze_later='', freeze_at=2: expected both or neither"),
+        ({"freeze_later": "fc", "freeze_at": 0}, "freeze_at must be at least 1, got 0"),
+        ({"freeze_later": "on", "freeze_at": 1}, "freeze_later='on' matches the start of no param"),
+        (
+            {"freeze": "fc", "freeze_later": "layer1", "freeze_at": 1},
+            "freeze_later='layer1' leaves nothing to train",
+        ),
+        (
+            {"freeze": "fc", "unfreeze_at": 1, "freeze_later": "layer1", "freeze_at": 1},
+            "freeze_later='layer1': not with unfreeze_at",
+        ),
         ({"freeze": "fc", "unfreeze_at": 0}, "unfreeze_at must be at least 1, got 0"),
         ({"lr_head": -1.0}, "lr_head must be finite and at least 0, got -1.0"),
         ({"lr_head": float("inf")}, "lr_head must be finite and at least 0, got inf"),
@@ -97,10 +109,26 @@ def test_features_of_several_heads_are_refused():
 def test_parts_of_a_run():
     names = ("layer1.0.kernel", "fc.kernel")
     settings = settings_of("cnn_mnist", freeze="all-but-head", unfreeze_at=2, lr_head=0.5)
-    _, head, body = transfer.parts(settings, names, 10, thawed=False)
+    _, head, body = transfer.parts(settings, names, 10, later=False)
     assert (body.start, body.frozen, body.learning_rate) == (20, True, None)
     assert head == Part(r"(?:fc)\.[^.]+", 0.5)
-    assert not any(part.frozen for part in transfer.parts(settings, names, 10, thawed=True))
+    assert not any(part.frozen for part in transfer.parts(settings, names, 10, later=True))
+
+
+def test_what_is_frozen_later():
+    names = ("layer1.0.kernel", "layer2.0.kernel", "fc.kernel")
+    settings = settings_of("cnn_mnist", freeze="layer1", freeze_later="layer2", freeze_at=2)
+    for later, want in ((False, names[:1]), (True, names[:2])):
+        frozen = transfer.selector(transfer.frozen_pattern(settings, names, later=later))
+        assert tuple(filter(frozen, names)) == want
+        parts = transfer.parts(settings, names, 10, later=later)
+        assert [part.frozen for part in parts] == [True, later]
+    lines = transfer.table(settings, params_of("cnn_mnist")).splitlines()[2:]
+    assert {line.split()[0]: line.split()[4] for line in lines} == {
+        "fc": "yes",
+        "layer1": "no",
+        "layer2": "to",
+    }
 
 
 def test_the_table_tells_every_fate():

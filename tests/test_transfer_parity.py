@@ -37,8 +37,8 @@ def ours(pair, settings, thaw):
     frozen = transfer.selector(transfer.frozen_pattern(settings, names) or "")
     kept = transfer.FrozenNorms(pair, frozen) if settings.freeze_norms else pair
     txs = [
-        make_optimizer(settings, 1, transfer.parts(settings, names, 1, thawed=thawed), names)
-        for thawed in (False, True)
+        make_optimizer(settings, 1, transfer.parts(settings, names, 1, later=later), names)
+        for later in (False, True)
     ]
     steps = [
         train.make_train_step(kept, txs[0], frozen=frozen),
