@@ -8,6 +8,7 @@ import numpy as np
 
 from jaxcnn import metrics
 from jaxcnn.data import Arrays, Files, eval_batches
+from jaxcnn.data.readers import Workers
 from jaxcnn.train import Batch, Metrics, TrainState
 
 
@@ -17,7 +18,7 @@ def evaluate(
     split: Arrays | Files,
     batch_size: int,
     *,
-    workers: int = 0,
+    workers: Workers = 0,
 ) -> dict[str, Any]:
     """Evaluate every example of a split once, in order.
 
@@ -26,7 +27,7 @@ def evaluate(
         state: the state to evaluate; unchanged.
         split: N examples.
         batch_size: examples a step; the last batch is filled up and masked.
-        workers: worker processes that decode files.
+        workers: what decodes files, as `jaxcnn.data.eval_batches` takes it.
 
     Returns:
         `loss` and `accuracy` (floats, means over the N examples), `labels` (N,) int32,

@@ -19,6 +19,7 @@ import numpy as np
 
 from jaxcnn import log
 from jaxcnn.data import Arrays, Files, cache, eval_batches, statistics
+from jaxcnn.data.readers import Workers
 from jaxcnn.files import cache_root
 from jaxcnn.layers.cut import Cut, find_cut
 from jaxcnn.layers.interception import record_input, replaced_input
@@ -131,7 +132,7 @@ def compute_features(
     preprocess: Preprocess | None = None,
     *,
     batch_size: int,
-    workers: int = 0,
+    workers: Workers = 0,
 ) -> Arrays:
     """Compute the features of every image of a split once, in order.
 
@@ -142,7 +143,7 @@ def compute_features(
         split: N images.
         preprocess: stored images -> what the network takes; None if they are that already.
         batch_size: images a step; one program serves every split of the same image size.
-        workers: processes that decode `Files`; 0 takes threads of this process.
+        workers: what decodes `Files`, as `jaxcnn.data.eval_batches` takes it.
 
     Returns:
         A split on the host, whose `images` are the features (N, ...), floating, and whose labels
@@ -173,7 +174,7 @@ def cached_features(
     description: str,
     *,
     batch_size: int,
-    workers: int = 0,
+    workers: Workers = 0,
     cache_dir: Path | None = None,
 ) -> Arrays:
     """Return `compute_features` of a split, computed once and kept in the cache.

@@ -20,6 +20,7 @@ import optax
 from jaxcnn import loop
 from jaxcnn.data import Arrays, Dataset, Files, epoch_order, to_device, train_batches
 from jaxcnn.data.batches import filled, gather
+from jaxcnn.data.readers import Workers, reading
 from jaxcnn.early_stopping import EarlyStopping
 from jaxcnn.evaluate import evaluate
 from jaxcnn.record import Record
@@ -48,7 +49,7 @@ def fit(
     schedule: optax.Schedule | Plateau | None = None,
     later: tuple[int, TrainStep] | None = None,
     early_stopping: EarlyStopping | None = None,
-    workers: int = 0,
+    workers: Workers = None,
     steps_per_call: int | None = None,
     resume: bool = False,
 ) -> dict[str, Any]:
@@ -76,7 +77,8 @@ def fit(
             evaluation.
         later: (epochs, step): the step that trains after so many epochs.
         early_stopping: ends the run where the evaluation no longer improves.
-        workers: worker processes that decode files.
+        workers: what decodes files: so many processes (0: threads of this one, None: a process a
+            core), started once, or readers of `jaxcnn.data.readers`.
         steps_per_call: the most steps of one call of a compiled program, where the data are in
             memory; 1 calls `train_step` for each, None fills a third of a second.
         resume: continue from `checkpoints/latest`.
@@ -128,26 +130,27 @@ def fit(
             epoch=epoch,
             start=start,
             drop_last=drop_last,
-            workers=workers,
+            workers=readers,
         )
         return one_by_one(lambda state, batch: chosen(state, batch, key), batches)
 
-    loop.train(
-        state,
-        loop.Program(
-            epoch=steps,
-            evaluate=lambda state: [
-                evaluate(eval_step, state, held, eval_batch_size, workers=workers)
-            ],
-            apart=lambda state: [state],
-            joined=lambda states: states[0],
-        ),
-        [record],
-        examples=len(train),
-        batch_size=batch_size,
-        checkpoint_every=checkpoint_every,
-        steps_per_call=steps_per_call,
-    )
+    with reading(workers) as readers:  # of all epochs and evaluations
+        loop.train(
+            state,
+            loop.Program(
+                epoch=steps,
+                evaluate=lambda state: [
+                    evaluate(eval_step, state, held, eval_batch_size, workers=readers)
+                ],
+                apart=lambda state: [state],
+                joined=lambda states: states[0],
+            ),
+            [record],
+            examples=len(train),
+            batch_size=batch_size,
+            checkpoint_every=checkpoint_every,
+            steps_per_call=steps_per_call,
+        )
     return record.result(time.perf_counter() - started)
 
 

@@ -35,7 +35,7 @@ __all__ = [
     "write_config",
 ]
 
-_PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "grain")
+_PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "pillow")
 _PACKAGES_IF_THERE = ("jax-cuda12-plugin", "jax-cuda13-plugin", "tensorflow-datasets")
 _NON_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 

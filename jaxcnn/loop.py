@@ -133,11 +133,12 @@ def train(
                 initial=start,
             )
             pace.rest()
-            clock = time.perf_counter()
+            clock, waited = time.perf_counter(), 0.0
             with program.epoch(epoch, start) as advance, bar:
                 while step < end and not stop.is_set():
                     most = min(pace.steps, end - step, checkpoint_every - step % checkpoint_every)
-                    state, metrics, count = advance(state, most)
+                    state, metrics, count, late = advance(state, most)
+                    waited += late
                     pending.append((step, count, metrics))
                     logs = step // log_every < (step + count) // log_every
                     step += count
@@ -158,7 +159,7 @@ def train(
             # The speed of what this call did: a resumed epoch counts from where it went on.
             trained = min(epoch_steps * batch_size, examples) - start * batch_size
             for i in active:
-                records[i].trained(examples=trained, seconds=seconds)
+                records[i].trained(examples=trained, seconds=seconds, waited=waited)
             results = program.evaluate(state)
             states = program.apart(state)
             seen = [

@@ -19,6 +19,8 @@ from jaxcnn.early_stopping import EarlyStopping
 from jaxcnn.schedules import Plateau
 from jaxcnn.train import TrainState
 
+_LONG = 0.1  # share of an epoch's time that is worth a word
+
 _REACHED = ("best_accuracy", "best_epoch", "accuracy", "loss")
 
 
@@ -122,20 +124,26 @@ class Record:
             row = {"kind": "step", "step": step, "epoch": step / self.epoch_steps, "loss": loss}
             log.append_metrics(self.workdir, row | self._rate())
 
-    def trained(self, *, examples: int, seconds: float) -> None:
+    def trained(self, *, examples: int, seconds: float, waited: float = 0.0) -> None:
         """Write the row of a finished epoch of training.
 
         Args:
             examples: trained on in this epoch since it was begun or resumed.
             seconds: it took.
+            waited: those of them in which the device had nothing to do for want of images.
         """
         metrics = {
             "loss": self.values["loss_sum"] / self.values["count"],
             "accuracy": self.values["correct"] / self.values["count"],
         }
-        timing = {"seconds": seconds, "images_per_second": examples / seconds}
+        timing = {"seconds": seconds, "images_per_second": examples / seconds, "waited": waited}
         row = {"kind": "train", **self._here(), **metrics, **timing, **self._rate()}
         log.append_metrics(self.workdir, row)
+        if waited > _LONG * seconds:
+            log.say(
+                f"{self.name}epoch {row['epoch']}: waited {waited:.1f} of {seconds:.1f} s for "
+                "images; more --workers decode faster, --stream False decodes them once"
+            )
 
     def evaluated(
         self, result: Mapping[str, Any], state: TrainState, *, speed: float

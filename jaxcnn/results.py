@@ -15,6 +15,7 @@ import numpy as np
 
 from jaxcnn import log, plot, plot_evaluation, weights
 from jaxcnn.data import Arrays, Dataset, Files, read_image
+from jaxcnn.data.readers import Workers
 from jaxcnn.evaluate import evaluate, measure, ranks
 from jaxcnn.files import write_atomically
 from jaxcnn.metrics import Calibration, macro
@@ -28,7 +29,7 @@ def picture(
     out: Path,
     *,
     eval_batch_size: int = 500,
-    workers: int = 0,
+    workers: Workers = None,
     top: int | None = None,
     bins: int = 15,
 ) -> dict[str, Any]:
@@ -43,7 +44,7 @@ def picture(
         dataset: has the run's classes.
         out: folder to write to.
         eval_batch_size: examples a step.
-        workers: worker processes that decode files.
+        workers: what decodes files, as `jaxcnn.fit.fit` takes it.
         top: largest k of the top-k accuracies, by default as `jaxcnn.evaluate.ranks` says.
         bins: of the calibration, at least 1.
 

@@ -17,6 +17,7 @@ import jax
 from jaxcnn import checkpoint, log, start
 from jaxcnn.assembly import Run, build
 from jaxcnn.data import Dataset
+from jaxcnn.data.readers import Workers
 from jaxcnn.files import write_atomically
 from jaxcnn.fit import fit
 from jaxcnn.settings import Settings
@@ -43,7 +44,7 @@ def train(
     log_every: int = 50,
     checkpoint_every: int = 1000,
     steps_per_call: int | None = None,
-    workers: int = 0,
+    workers: Workers = None,
     cache_dir: Path | None = None,
 ) -> dict[str, Any]:
     """Train into a run folder.
@@ -59,7 +60,7 @@ def train(
         log_every: steps between two rows of metrics.
         checkpoint_every: steps between two checkpoints within an epoch.
         steps_per_call: see `jaxcnn.fit.fit`.
-        workers: worker processes that decode files.
+        workers: what decodes files, as `jaxcnn.fit.fit` takes it.
         cache_dir: where what is computed of the data once is kept; None is the user's cache folder.
 
     Returns:

@@ -10,6 +10,7 @@ from typing import Any
 
 from jaxcnn import start
 from jaxcnn.data import Dataset
+from jaxcnn.data.readers import Workers
 from jaxcnn.runs import write_result
 from jaxcnn.settings import Settings
 from jaxcnn.together import fit_together, in_memory
@@ -27,7 +28,7 @@ def train_together(
     log_every: int = 50,
     checkpoint_every: int = 1000,
     steps_per_call: int | None = None,
-    workers: int = 0,
+    workers: Workers = None,
     cache_dir: Path | None = None,
 ) -> dict[int, dict[str, Any]]:
     """Train one run a seed, all in one program, each into `workdir`/seed-N.
@@ -48,7 +49,7 @@ def train_together(
         log_every: steps between two rows of metrics.
         checkpoint_every: steps between two checkpoints within an epoch.
         steps_per_call: see `jaxcnn.fit.fit`.
-        workers: worker processes that decode files, from which only features can be computed.
+        workers: what decodes files, from which only features can be computed.
         cache_dir: where what is computed of the data once is kept; None is the user's cache folder.
 
     Returns:

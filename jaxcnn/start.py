@@ -14,6 +14,7 @@ import numpy as np
 from jaxcnn import assembly, checkpoint, log, pretrained, transfer, weights, whitening
 from jaxcnn.assembly import Run
 from jaxcnn.data import Dataset, num_batches
+from jaxcnn.data.readers import Workers
 from jaxcnn.data.statistics import cached_statistics
 from jaxcnn.early_stopping import EarlyStopping
 from jaxcnn.features import cached_features
@@ -29,7 +30,7 @@ DEFAULTS = Settings.defaults()
 
 
 def pixels(
-    settings: Settings, dataset: Dataset, cache_dir: Path | None, workers: int = 0
+    settings: Settings, dataset: Dataset, cache_dir: Path | None, workers: Workers = None
 ) -> list[list[float]] | None:
     """Return the mean and the deviation of the training images' channels, where they matter.
 
@@ -37,7 +38,7 @@ def pixels(
         settings: of a run.
         dataset: divided as the settings say.
         cache_dir: where they are kept; None is the user's cache folder.
-        workers: worker processes that decode files.
+        workers: what decodes files, as `jaxcnn.fit.fit` takes it.
 
     Raises:
         ValueError: data that are not divided as the settings say.

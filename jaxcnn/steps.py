@@ -15,10 +15,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxcnn.data.prefetch import Prefetched, awaited
 from jaxcnn.train import Metrics, TrainState
 
-Advance = Callable[[TrainState, int], tuple[TrainState, Metrics, int]]
-"""(state, most steps) -> state, metrics whose first axis is the steps, how many steps were done."""
+Advance = Callable[[TrainState, int], tuple[TrainState, Metrics, int, float]]
+"""(state, most steps) -> state, metrics whose first axis is the steps, how many steps were done,
+seconds that they waited for a batch."""
 
 MOST = 1024  # steps a call, for the memory of their metrics
 
@@ -81,12 +83,12 @@ def in_calls(
     """
     number = start
 
-    def advance(state: TrainState, most: int) -> tuple[TrainState, Metrics, int]:
+    def advance(state: TrainState, most: int) -> tuple[TrainState, Metrics, int, float]:
         nonlocal number
         count = min(most, MOST)
         state, metrics = program(state, np.int32(number), np.int32(count), *data)
         number += count
-        return state, metrics, count
+        return state, metrics, count, 0.0
 
     yield advance
 
@@ -94,7 +96,7 @@ def in_calls(
 @contextmanager
 def one_by_one(
     step: Callable[[TrainState, Any], tuple[TrainState, Metrics]],
-    batches: Generator[Any, None, None],
+    batches: Generator[Any, None, None] | Prefetched,
 ) -> Generator[Advance, None, None]:
     """Yield what trains on through an epoch by single steps; closes the batches at the end.
 
@@ -102,10 +104,13 @@ def one_by_one(
         step: (state, batch) -> (state, metrics).
         batches: of the epoch.
     """
+    metrics: Metrics = {}
 
-    def advance(state: TrainState, most: int) -> tuple[TrainState, Metrics, int]:
-        state, metrics = step(state, next(batches))
-        return state, metrics, 1
+    def advance(state: TrainState, most: int) -> tuple[TrainState, Metrics, int, float]:
+        nonlocal metrics
+        batch, seconds = awaited(batches, metrics)
+        state, metrics = step(state, batch)
+        return state, metrics, 1, seconds
 
     try:
         yield advance

@@ -28,7 +28,7 @@ def main(
     examples: int | None = None,
     stream: bool | None = None,
     skip_corrupt: bool = False,
-    workers: int = 0,
+    workers: int | None = None,
     cache_dir: Path | None = None,
     tfds_dir: Path | None = None,
 ) -> None:
@@ -44,7 +44,7 @@ def main(
         examples: so many examples of the training set only.
         stream: decode image files as they are needed; by default decided by size.
         skip_corrupt: leave image files out that cannot be decoded.
-        workers: processes that decode streamed files; 0 takes threads.
+        workers: processes that decode streamed files; by default one a core, 0 takes threads.
         cache_dir: where decoded images and results are kept; by default ~/.cache/jaxcnn.
         tfds_dir: TFDS's data folder; by default $TFDS_DATA_DIR or ~/tensorflow_datasets.
     """

@@ -29,7 +29,7 @@ def main(
     top: int | None = None,
     bins: int = 15,
     eval_batch_size: int = 500,
-    workers: int = 0,
+    workers: int | None = None,
     cache_dir: Path | None = None,
     tfds_dir: Path | None = None,
 ) -> None:
@@ -43,7 +43,8 @@ def main(
         top: k of the top-k accuracy; by default 5, of 3 to 5 classes 2.
         bins: of confidence, in which the calibration is measured.
         eval_batch_size: examples a step.
-        workers: processes that decode image files, where the data are streamed.
+        workers: processes that decode image files, where the data are streamed; by default one a
+            core, 0 takes threads.
         cache_dir: where decoded images are kept; by default the user's cache folder.
         tfds_dir: TFDS's data folder; by default $TFDS_DATA_DIR or ~/tensorflow_datasets.
     """

@@ -61,8 +61,9 @@ class Options:
     """Examples an evaluation step."""
     steps_per_call: int | None = None
     """The most steps of one call of the compiled program; by default a third of a second's."""
-    workers: int = 0
-    """Processes that decode image files, where the data are streamed."""
+    workers: int | None = None
+    """Processes that decode image files, where the data are streamed; by default one a core, 0
+    takes threads."""
     cache_dir: Path | None = None
     """Where decoded images are kept; by default the user's cache folder."""
     compilation_cache: bool = True

@@ -18,7 +18,7 @@ def train(settings, workdir, **options):
 
 
 def rows(workdir):
-    times = ("seconds", "images_per_second")
+    times = ("seconds", "images_per_second", "waited")
     return [{k: v for k, v in r.items() if k not in times} for r in log.read_metrics(workdir)]
 
 

@@ -1,11 +1,11 @@
 """Batches: every example once, the same from any start, streams equal to arrays."""
 
-import multiprocessing
 from dataclasses import replace
 
 import jax
 import numpy as np
 import pytest
+from children import loading
 from PIL import Image
 
 from jaxcnn import data
@@ -135,15 +135,15 @@ def test_worker_processes_give_the_same_batches_and_end(arrays, files):
     options = {"seed": 1, "epoch": 3, "start": 1, "drop_last": False}
     want = data.train_batches(arrays, 5, **options)
     assert_same(data.train_batches(files, 5, workers=2, **options), want)
-    assert not multiprocessing.active_children()
+    assert loading() == ([], [])
 
 
 def test_leaving_early_ends_the_worker_processes(files):
     batches = data.eval_batches(files, 2, workers=1)
     next(batches)
-    assert len(multiprocessing.active_children()) == 1
+    assert len(loading()[0]) == 1
     batches.close()
-    assert not multiprocessing.active_children()
+    assert loading() == ([], [])
 
 
 @pytest.mark.parametrize("workers", [0, 1])
@@ -153,7 +153,7 @@ def test_a_damaged_file_is_named(files, tmp_path, workers):
     split = replace(files, paths=(*files.paths[:4], str(bad), *files.paths[5:]))
     with pytest.raises(data.DataError, match="damaged.jpg"):
         list(data.eval_batches(split, 5, workers=workers))
-    assert not multiprocessing.active_children()
+    assert loading() == ([], [])
 
 
 @pytest.mark.parametrize(

@@ -68,7 +68,7 @@ def latest(workdir):
 
 
 def rows(workdir):
-    times = ("seconds", "images_per_second")
+    times = ("seconds", "images_per_second", "waited")
     return [{k: v for k, v in r.items() if k not in times} for r in log.read_metrics(workdir)]
 
 

@@ -75,7 +75,7 @@ def latest(folder, template, which="latest"):
 
 
 def rows(workdir):
-    times = ("seconds", "images_per_second")
+    times = ("seconds", "images_per_second", "waited")
     return [{k: v for k, v in r.items() if k not in times} for r in log.read_metrics(workdir)]
 
 

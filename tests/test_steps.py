@@ -45,7 +45,8 @@ def test_calls_go_on_where_the_one_before_ended(monkeypatch):
     program, state, seen = repeated(counted), fresh_state(), []
     with in_calls(program, 3, np.float32(1)) as advance:
         for most in (2, 9, 1):
-            state, metrics, count = advance(state, most)
+            state, metrics, count, waited = advance(state, most)
+            assert waited == 0.0
             seen += metrics["number"][:count].tolist()
     assert seen == [3, 4, 5, 6, 7, 8, 9]
 
@@ -60,8 +61,8 @@ def test_one_by_one_closes_its_batches():
             closed.append(True)
 
     with one_by_one(lambda state, batch: (state + batch, {"loss": batch}), batches()) as advance:
-        assert advance(5, 8) == (6, {"loss": 1}, 1)
-        assert advance(6, 8) == (8, {"loss": 2}, 1)
+        assert advance(5, 8) == (6, {"loss": 1}, 1, 0.0)
+        assert advance(6, 8) == (8, {"loss": 2}, 1, 0.0)
     assert closed
 
 

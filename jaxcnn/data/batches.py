@@ -7,11 +7,10 @@ epoch), and training can start at any batch of it: a resumed run sees exactly th
 uninterrupted one would.
 
 `Arrays` sit on the device and a jitted gather makes a batch there; only the batch's number leaves
-the host. `Files` are decoded by Grain's worker processes and come as NumPy arrays.
+the host. `Files` are decoded by threads or worker processes (`jaxcnn.data.readers`) and put on the
+device ahead of the loop (`jaxcnn.data.prefetch`).
 """
 
-from collections.abc import Generator, Iterator
-from functools import partial
 from typing import Any
 
 import jax
@@ -19,10 +18,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxcnn.data.dataset import Arrays, DataError, Files
-from jaxcnn.data.decode import read_image
+from jaxcnn.data.prefetch import Prefetched
+from jaxcnn.data.readers import Workers
+from jaxcnn.data.stream import Batch, Stream, decoded
 
-Batch = dict[str, Any]
-Batches = Generator[Batch, None, None]  # to be closed where it is left early
+Batches = Stream | Prefetched  # to be closed where it is left early
 
 
 def epoch_order(n: int, *, seed: int, epoch: int) -> np.ndarray:
@@ -51,14 +51,14 @@ def train_batches(
     epoch: int,
     start: int = 0,
     drop_last: bool = True,
-    workers: int = 0,
+    workers: Workers = 0,
 ) -> Batches:
     """Iterate over the batches of one epoch, from batch number `start` on.
 
     Every example comes once an epoch; a last, partial batch is dropped or, with `drop_last=False`,
-    filled up with its last example, and then all batches have a mask. `workers` processes decode
-    `Files` (0: threads of this process); worker processes import the main script, which must be
-    guarded by `if __name__ == "__main__"`. Closing or dropping the iterator ends them.
+    filled up with its last example, and then all batches have a mask. `workers` decode `Files`: so
+    many processes (0: threads of this one, None: a process a core), which closing or dropping the
+    iterator ends, or readers that their owner closes (`jaxcnn.data.readers.Readers`).
 
     Raises:
         DataError: a size or `start` out of range, at once; a damaged image file, when it is met.
@@ -74,12 +74,12 @@ def train_batches(
     order = epoch_order(len(split), seed=seed, epoch=epoch)[: total * batch_size]
     masked = len(order) % batch_size > 0
     if isinstance(split, Files):
-        batches = _decoded(split, order[start * batch_size :], batch_size, workers)
-        return _padded(batches, batch_size) if masked else batches
+        batches = decoded(split, order[start * batch_size :], batch_size, workers)
+        return Prefetched(_padded(batches, batch_size) if masked else batches)
     return _gathered(to_device(split), order, batch_size, start, masked)
 
 
-def eval_batches(split: Arrays | Files, batch_size: int, *, workers: int = 0) -> Batches:
+def eval_batches(split: Arrays | Files, batch_size: int, *, workers: Workers = 0) -> Batches:
     """Iterate over a split in order, every example once, all batches of the same shape.
 
     "mask" is True for real examples; the last batch is filled up with its last one.
@@ -94,14 +94,14 @@ def eval_batches(split: Arrays | Files, batch_size: int, *, workers: int = 0) ->
         raise DataError("the split has no images")
     positions = np.arange(len(split), dtype=np.int32)
     if isinstance(split, Files):
-        return _padded(_decoded(split, positions, batch_size, workers), batch_size)
+        return Prefetched(_padded(decoded(split, positions, batch_size, workers), batch_size))
     return _gathered(to_device(split), positions, batch_size, 0, masked=True)
 
 
-def _check_sizes(batch_size: int, workers: int) -> None:
+def _check_sizes(batch_size: int, workers: Workers) -> None:
     if batch_size < 1:
         raise DataError(f"batch_size={batch_size}: expected 1 or more")
-    if workers < 0:
+    if isinstance(workers, int) and workers < 0:
         raise DataError(f"workers={workers}: expected 0 or more")
 
 
@@ -149,7 +149,7 @@ _gather = jax.jit(gather, static_argnames=("batch_size", "masked"))
 
 def _gathered(
     split: Arrays, order: np.ndarray, batch_size: int, start: int, masked: bool
-) -> Batches:
+) -> Stream:
     """Yield batches of device arrays, by an order that travels to the device once."""
     rows, examples = jax.device_put(filled(order, batch_size)), np.int32(len(order))
     for number in range(start, num_batches(len(order), batch_size, drop_last=False)):
@@ -164,46 +164,10 @@ def _gathered(
         )
 
 
-def _padded(batches: Iterator[Batch], batch_size: int) -> Batches:
+def _padded(batches: Stream, batch_size: int) -> Stream:
     """Add the mask and fill the short last batch up with its last example."""
     for batch in batches:
         real = len(batch["labels"])
         rows = np.minimum(np.arange(batch_size), real - 1)
         full = batch if real == batch_size else {key: batch[key][rows] for key in batch}
         yield {**full, "mask": np.arange(batch_size) < real}
-
-
-def _decode(index, paths, labels, image_shape) -> Batch:
-    """Read one example; runs in the worker processes, so it is importable by name."""
-    return {
-        "images": read_image(paths[index], image_shape),
-        "labels": np.int32(labels[index]),
-    }
-
-
-def _decoded(split: Files, order: np.ndarray, batch_size: int, workers: int) -> Batches:
-    """Yield batches of NumPy arrays, decoded in `order`, the last one short."""
-    if len(order) == 0:
-        return
-    import grain  # a second to import, and only this path wants it
-    from absl import flags
-
-    decode = partial(_decode, paths=split.paths, labels=split.labels, image_shape=split.image_shape)
-    batches = (
-        grain.MapDataset.source(order.tolist()).map(decode).batch(batch_size).to_iter_dataset()
-    )
-    if workers:
-        if not flags.FLAGS.is_parsed():
-            # Grain up to 0.2.18 reads a flag that only an absl program has parsed (grain#1355).
-            flags.FLAGS.mark_as_parsed()
-        # A worker without a batch of its own would only start up and stop.
-        workers = min(workers, num_batches(len(order), batch_size, drop_last=False))
-        options = grain.multiprocessing.MultiprocessingOptions(num_workers=workers)
-        batches = batches.mp_prefetch(options)
-    iterator = iter(batches)
-    try:
-        for batch in iterator:
-            # Copied out of the memory shared with the worker, which is freed behind us.
-            yield {key: np.array(value) for key, value in batch.items()}
-    finally:
-        iterator.close()

@@ -14,15 +14,16 @@ from typing import Any
 import numpy as np
 
 from jaxcnn.data import cache
-from jaxcnn.data.batches import eval_batches
 from jaxcnn.data.dataset import Arrays, DataError, Files
+from jaxcnn.data.readers import Workers
+from jaxcnn.data.stream import decoded
 from jaxcnn.files import cache_root
 
 Statistics = tuple[tuple[float, ...], tuple[float, ...]]
 
 
 def channel_statistics(
-    split: Arrays | Files, *, batch_size: int = 256, workers: int = 0
+    split: Arrays | Files, *, batch_size: int = 256, workers: Workers = 0
 ) -> Statistics:
     """Return the mean and the standard deviation of every channel, of pixels in [0, 1].
 
@@ -34,7 +35,8 @@ def channel_statistics(
     Args:
         split: the training split; uint8 images (N, H, W, C), in memory or as files.
         batch_size: images looked at together.
-        workers: processes that decode `Files`; 0 takes threads of this process.
+        workers: what decodes `Files`: processes (0: threads of this one, None: a process a core),
+            or readers of `jaxcnn.data.readers`.
 
     Returns:
         mean and standard deviation, each (C,) floats: the `normalization` of `make_preprocess`,
@@ -63,7 +65,7 @@ def cached_statistics(
     cache_dir: Path | None = None,
     *,
     batch_size: int = 256,
-    workers: int = 0,
+    workers: Workers = 0,
 ) -> Statistics:
     """Return `channel_statistics` of a split, computed once and kept in the cache.
 
@@ -89,15 +91,15 @@ def cached_statistics(
     return mean, std
 
 
-def _batches(split: Arrays | Files, batch_size: int, workers: int) -> Iterator[np.ndarray]:
+def _batches(split: Arrays | Files, batch_size: int, workers: Workers) -> Iterator[np.ndarray]:
     if isinstance(split, Arrays):
         images = np.asarray(split.images)
         if images.dtype != np.uint8:
             raise DataError(f"channel_statistics: images must be uint8, got {images.dtype}")
         yield from (images[i : i + batch_size] for i in range(0, len(images), batch_size))
     else:
-        for batch in eval_batches(split, batch_size, workers=workers):
-            yield batch["images"][batch["mask"]]
+        for batch in decoded(split, np.arange(len(split)), batch_size, workers):
+            yield batch["images"]
 
 
 def _histogram(images: np.ndarray) -> np.ndarray:
