@@ -19,7 +19,7 @@ from jaxcnn.early_stopping import EarlyStopping
 from jaxcnn.schedules import Plateau
 from jaxcnn.train import TrainState
 
-_LONG = 0.1  # share of an epoch's time that is worth a word
+_LONG = 0.5, 0.1  # seconds of waiting that are worth a word, and of an epoch's the share
 
 _REACHED = ("best_accuracy", "best_epoch", "accuracy", "loss")
 
@@ -54,6 +54,7 @@ class Record:
     train_seconds: float = 0.0
     values: dict[str, Any] = field(init=False)
     _rates: optax.Schedule | None = field(init=False, repr=False)
+    _waiting_told: bool = field(default=False, init=False, repr=False)
 
     def __post_init__(self) -> None:
         """Begin with nothing reached."""
@@ -139,7 +140,9 @@ class Record:
         timing = {"seconds": seconds, "images_per_second": examples / seconds, "waited": waited}
         row = {"kind": "train", **self._here(), **metrics, **timing, **self._rate()}
         log.append_metrics(self.workdir, row)
-        if waited > _LONG * seconds:
+        least, share = _LONG
+        if waited > max(least, share * seconds) and not self._waiting_told:
+            self._waiting_told = True
             log.say(
                 f"{self.name}epoch {row['epoch']}: waited {waited:.1f} of {seconds:.1f} s for "
                 "images; more --workers decode faster, --stream False decodes them once"
