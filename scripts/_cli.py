@@ -9,8 +9,7 @@ import tyro
 from jaxcnn import memory, programs
 
 # Python puts a script's folder first on the path; parity.py in it would hide the package `parity`.
-# It has to stay on it, behind the package's own folder: worker processes begin with this path and
-# import the script anew, and with it what stands beside it.
+# It has to stay on it, behind the package's own folder, for what stands beside the script.
 _HERE = Path(__file__).resolve().parent
 sys.path[:] = [p for p in sys.path if Path(p or ".").resolve() != _HERE]
 sys.path += [str(_HERE.parent), str(_HERE)]

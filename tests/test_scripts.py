@@ -282,7 +282,7 @@ def test_validation_chooses_and_the_test_set_is_used_once(tmp_path):
     assert f"359 test images, loss {tested['loss']:.4f}" in out
 
 
-def test_worker_processes_find_what_the_script_imports(tree, tmp_path):
+def test_worker_processes_decode_streamed_files(tree, tmp_path):
     options = ("--data", f"folder:{tree}", "--stream", "True", "--workers", 1, "--epochs", 1)
     out = call("train", "digits-cnn", *options, "--workdir", tmp_path / "run", "--batch-size", 4)
     assert "epoch 1/1: train loss" in out
