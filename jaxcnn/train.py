@@ -203,8 +203,8 @@ def make_eval_step(
         with products(precision):
             logits = model.apply(variables, inputs(images, precision), train=False)
         logits = outputs(logits, precision)
-        parts = jnp.split(logits, len(seen))
-        logits = sum(weight * part for (weight, _), part in zip(seen, parts, strict=True))
+        parts = zip(seen, jnp.split(logits, len(seen)), strict=True)
+        logits = jnp.sum(jnp.stack([weight * part for (weight, _), part in parts]), 0)
         return {
             "loss": loss(logits, batch["labels"]),
             "predictions": _predictions(logits, batch["labels"].dtype),

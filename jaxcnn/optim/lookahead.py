@@ -97,4 +97,4 @@ def growing_decay(decay: float, steps: int, power: float = 3.0) -> optax.Schedul
     for name, value, least in (("steps", steps, 1), ("power", power, 0)):
         if not value >= least:
             raise ValueError(f"lookahead: {name} must be at least {least}, got {value}")
-    return lambda step: decay * jnp.minimum(as_float(step) / steps, 1.0) ** power
+    return lambda step: decay * jnp.minimum(as_float(jnp.asarray(step)) / steps, 1.0) ** power
