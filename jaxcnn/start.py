@@ -109,7 +109,7 @@ def drawn_state(settings: Settings, run: Run) -> TrainState:
 
 
 def first_kernel(
-    settings: Settings, run: Run, dataset: Dataset, *, resume: bool, workers: int = 0
+    settings: Settings, run: Run, dataset: Dataset, *, resume: bool, workers: Workers = None
 ) -> np.ndarray | None:
     """Return the kernel with which `whiten` lets training begin; None without, and to resume.
 

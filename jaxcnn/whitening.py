@@ -16,6 +16,7 @@ import numpy as np
 
 from jaxcnn.data import Arrays, Files, eval_batches
 from jaxcnn.data.dataset import take
+from jaxcnn.data.readers import Workers
 from jaxcnn.parameters import by_path, map_by_path
 
 IMAGES = 5000
@@ -74,7 +75,7 @@ def first_kernel(
     split: Arrays | Files,
     preprocess: Callable[[jax.Array], jax.Array],
     *,
-    workers: int = 0,
+    workers: Workers = None,
 ) -> np.ndarray:
     """Return the kernel of a network's convolution that whitens a split's images.
 
@@ -133,7 +134,7 @@ def check_layer(leaves: Mapping[str, Any], layer: str) -> tuple[int, int]:
     return kernels[layer][0], kernels[layer][1]
 
 
-def sample(split: Arrays | Files, *, workers: int = 0) -> np.ndarray:
+def sample(split: Arrays | Files, *, workers: Workers = None) -> np.ndarray:
     """Return `IMAGES` images of a split as they are stored, evenly spaced in its order, or all.
 
     A source may be sorted by class, so that its first images would be of one.
