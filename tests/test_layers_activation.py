@@ -117,6 +117,14 @@ def test_gelu_knows_two_forms():
         layers.GELU("e", name="gelu").apply({}, jnp.zeros(3))
 
 
+@pytest.mark.parametrize("approximate", ["none", "tanh"])
+def test_gelu_of_bfloat16_is_rounded_once(approximate):
+    x = jnp.linspace(-4, 4, 999).astype(jnp.bfloat16)
+    got = module("GELU", {"approximate": approximate})(x)
+    want = twin("GELU", approximate=approximate)(torch.tensor(np.asarray(x).astype("f8")))
+    np.testing.assert_allclose(np.asarray(got).astype("f8"), want, rtol=2**-8, atol=1e-6)
+
+
 @pytest.mark.parametrize("dtype", PRECISIONS)
 def test_softmax_of_large_and_infinite_values(dtype):
     x = np.array([[1e4, -1e4, 9990.0], [-np.inf, 0, 1], [-1e30, -1e30, -1e30]], dtype)

@@ -11,6 +11,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from jaxcnn.layers import half
+
 
 class ReLU(nn.Module):
     """`torch.nn.ReLU`: max(x, 0) of any shape; the gradient at 0 is 0, as PyTorch's is."""
@@ -81,10 +83,12 @@ class GELU(nn.Module):
             raise ValueError(
                 f"GELU {self.name!r}: approximate must be none or tanh, got {self.approximate!r}"
             )
+        # In float32 at least: a bfloat16 loses every digit of 1 + erf where x is well below 0.
+        wide = x.astype(half.kept(x.dtype))
         if self.approximate == "tanh":
-            return jax.nn.gelu(x, approximate=True)
-        # As PyTorch has it: `jax.nn.gelu` takes erfc, which costs more operations.
-        return 0.5 * x * (1 + jax.lax.erf(x * math.sqrt(0.5)))
+            return jax.nn.gelu(wide, approximate=True).astype(x.dtype)
+        # As PyTorch has it; `jax.nn.gelu` takes erfc, which costs more.
+        return (0.5 * wide * (1 + jax.lax.erf(wide * math.sqrt(0.5)))).astype(x.dtype)
 
 
 class Sigmoid(nn.Module):
