@@ -13,7 +13,7 @@ root=$(cd "$(dirname "$0")/.." && pwd)
 python=${PYTHON:-python3}
 export PYTHONPATH=$root${PYTHONPATH:+:$PYTHONPATH} PYTHONUNBUFFERED=1
 documented=(mnist-mlp mnist-cnn cifar10-alexnet cifar10-vgg cifar10-googlenet cifar10-resnet
-    cifar10-densenet mnist-resnet18-keras)
+    cifar10-densenet cifar10-94 mnist-resnet18-keras)
 places=() recipes=() options=() failed=()
 seeds=1
 

@@ -17,21 +17,25 @@ from jaxcnn.parameters import by_path
 from jaxcnn.recipes import RECIPES
 from jaxcnn.whitening import whitening_kernel
 
-SHAPES = [(3, 3, 4, 7), (3, 3, 4, 4), (2, 3, 5, 3), (1, 1, 2, 6)]
+SHAPES = [(3, 3, 4, 7), (2, 3, 5, 3)]
+
+
+def drawn(init, shape):
+    return np.asarray(jax.jit(lambda key: init(key, shape, jnp.float32))(jax.random.key(1)))
 
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_dirac_is_torchs(shape):
-    got = initializers.dirac()(jax.random.key(0), shape, jnp.float32)
+    got = drawn(initializers.dirac(), shape)
     want = torch.nn.init.dirac_(torch.empty(*(shape[axis] for axis in (3, 2, 0, 1))))
     np.testing.assert_array_equal(got, want.permute(2, 3, 1, 0))
 
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_the_other_filters_are_drawn(shape):
-    key, rest = jax.random.key(1), initializers.uniform_fan_in(9)
-    got = initializers.dirac(rest)(key, shape, jnp.float32)
-    want = torch.from_numpy(np.array(rest(key, shape, jnp.float32).transpose(3, 2, 0, 1)))
+    rest = initializers.uniform_fan_in(9)
+    got = drawn(initializers.dirac(rest), shape)
+    want = torch.from_numpy(drawn(rest, shape).transpose(3, 2, 0, 1).copy())
     torch.nn.init.dirac_(want[: shape[2]])
     np.testing.assert_array_equal(got, want.permute(2, 3, 1, 0))
 
