@@ -1,10 +1,14 @@
 """Threads and worker processes that decode files: bare, shared, ended, their errors told."""
 
 import os
+import pickle
 import signal
+import subprocess
+import sys
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
+from subprocess import PIPE
 
 import numpy as np
 import pytest
@@ -12,6 +16,7 @@ from children import loading, processes
 from PIL import Image
 
 from jaxcnn import data
+from jaxcnn.data import worker
 from jaxcnn.data.readers import PART, Readers, reading
 
 
@@ -112,6 +117,23 @@ def test_closing_does_not_wait_for_what_hangs(paths, endless):
     wait()
     readers.close()
     assert loading() == ([], []) and pending[1].cancelled()
+
+
+@pytest.mark.parametrize("answered", [True, False])
+def test_a_process_ends_quietly_with_the_one_that_asks(paths, answered):
+    """The other end of its pipes closes while it waits, or before it has answered."""
+    command = [sys.executable, "-P", worker.__file__]
+    with subprocess.Popen(command, stdin=PIPE, stdout=PIPE, stderr=PIPE) as process:
+        request = pickle.dumps((paths[:1], (6, 5, 3)))
+        if answered:
+            process.stdin.write(request)
+            process.stdin.flush()
+            assert pickle.load(process.stdout) is None and len(process.stdout.read(90)) == 90
+        process.stdout.close()
+        if not answered:
+            process.stdin.write(request)
+        process.stdin.close()
+        assert process.stderr.read() == b"" and process.wait() == 0
 
 
 def test_numbers_of_readers(paths):

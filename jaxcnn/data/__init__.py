@@ -17,6 +17,7 @@ from jaxcnn.data.preprocess import (
     standardize,
     unstandardize,
 )
+from jaxcnn.data.readers import Readers
 from jaxcnn.data.split import split_folder
 from jaxcnn.data.statistics import cached_statistics, channel_statistics
 
@@ -27,6 +28,7 @@ __all__ = [
     "DataError",
     "Dataset",
     "Files",
+    "Readers",
     "cached_statistics",
     "channel_statistics",
     "epoch_order",

@@ -8,6 +8,7 @@ ends with its input, so that it cannot outlive the process that asks.
 import os
 import pickle
 import sys
+from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
 
@@ -25,20 +26,19 @@ def main() -> None:
     # Whatever else writes to standard output must not come between the answers.
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
-    while True:
-        try:
+    # So it is told that nobody asks any more.
+    with suppress(EOFError, pickle.UnpicklingError, BrokenPipeError), answers:
+        while True:
             paths, image_shape = pickle.load(sys.stdin.buffer)
-        except EOFError:
-            return
-        try:
-            images = [read_image(path, image_shape) for path in paths]
-        except Exception as error:  # the process that asked raises it
-            pickle.dump(error, answers)
-        else:
-            pickle.dump(None, answers)
-            for image in images:
-                answers.write(image.data)
-        answers.flush()
+            try:
+                images = [read_image(path, image_shape) for path in paths]
+            except Exception as error:  # the process that asked raises it
+                pickle.dump(error, answers)
+            else:
+                pickle.dump(None, answers)
+                for image in images:
+                    answers.write(image.data)
+            answers.flush()
 
 
 if __name__ == "__main__":
