@@ -87,6 +87,7 @@ def build(
         "loss": partial(cross_entropy, label_smoothing=_share("label_smoothing", settings)),
         "penalty": make_penalty(settings, names),
         "precision": settings.precision,
+        "norm_parts": _norm_parts(settings),
     }
     images = {"preprocess": preprocess, "augment": augment.create(settings.augment, shape)}
 
@@ -206,6 +207,13 @@ def _check_start(settings: Settings, params: Any) -> None:
         whitening.check_layer(by_path(params), settings.whiten)
         if settings.init is not None:
             raise ValueError(f"whiten={settings.whiten!r}: the weights are those of init; not both")
+
+
+def _norm_parts(settings: Settings) -> int:
+    parts, batch = settings.norm_parts, settings.batch_size
+    if parts < 1 or batch % parts:
+        raise ValueError(f"norm_parts={parts}: expected a divisor of batch_size={batch}")
+    return parts
 
 
 def _share(name: str, settings: Settings) -> float:

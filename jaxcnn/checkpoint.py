@@ -2,7 +2,8 @@
 
 A checkpoint is a train state and a small JSON record of where the run stands. Orbax writes it to a
 temporary folder and renames it, and only then removes the one before, so a kill at any moment
-leaves a whole checkpoint.
+leaves a whole checkpoint. Written are the host's arrays: nothing in it depends on the devices that
+the state was on.
 """
 
 from collections.abc import Mapping
@@ -43,7 +44,7 @@ def save(folder: Path, state: TrainState, record: Mapping[str, Any]) -> None:
         if step in manager.all_steps():
             return
         items = ocp.args.Composite(
-            state=ocp.args.StandardSave(state),  # pyright: ignore[reportCallIssue]
+            state=ocp.args.StandardSave(jax.device_get(state)),  # pyright: ignore[reportCallIssue]
             record=ocp.args.JsonSave(dict(record)),  # pyright: ignore[reportCallIssue]
         )
         manager.save(step, args=items, force=True)

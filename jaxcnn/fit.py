@@ -16,8 +16,9 @@ from typing import Any
 import jax
 import numpy as np
 import optax
+from jax.sharding import Mesh
 
-from jaxcnn import loop
+from jaxcnn import devices, loop
 from jaxcnn.data import Arrays, Dataset, Files, epoch_order, to_device, train_batches
 from jaxcnn.data.batches import filled, gather
 from jaxcnn.data.readers import Workers, reading
@@ -51,6 +52,7 @@ def fit(
     early_stopping: EarlyStopping | None = None,
     workers: Workers = None,
     steps_per_call: int | None = None,
+    mesh: Mesh | None = None,
     resume: bool = False,
 ) -> dict[str, Any]:
     """Train to the given number of epochs, evaluating a whole split after each.
@@ -81,6 +83,8 @@ def fit(
             core), started once, or readers of `jaxcnn.data.readers`.
         steps_per_call: the most steps of one call of a compiled program, where the data are in
             memory; 1 calls `train_step` for each, None fills a third of a second.
+        mesh: of `jaxcnn.devices.make_mesh`: the devices that every batch is divided over; None for
+            the default device. A resumed run may have another.
         resume: continue from `checkpoints/latest`.
 
     Returns:
@@ -90,7 +94,8 @@ def fit(
         `train_seconds` of this call.
 
     Raises:
-        ValueError: a number below 1, or a training set smaller than one batch with `drop_last`.
+        ValueError: a number below 1, a training set smaller than one batch with `drop_last`, or
+            batches that the devices do not divide evenly.
         FileNotFoundError: `resume` without a checkpoint.
         FloatingPointError: a NaN or infinite loss; the last good checkpoint stays.
     """
@@ -104,14 +109,15 @@ def fit(
         checkpoint_every=checkpoint_every,
         **({} if steps_per_call is None else {"steps_per_call": steps_per_call}),
     )
+    devices.check_divisible(mesh, batch_size=batch_size, eval_batch_size=eval_batch_size)
     started = time.perf_counter()
     split, held = dataset.watched
     record = Record(
         workdir, epochs, epoch_steps, log_every, split, schedule, early_stopping=early_stopping
     )
-    state = record.start(state, resume=resume)
+    state = devices.replicated(record.start(state, resume=resume), mesh)
     key = run_key(seed)
-    train, held = _placed(dataset.train), _placed(held)
+    train, held = _placed(dataset.train, mesh), _placed(held, mesh)
     masked = not drop_last and len(train) % batch_size > 0
     if masked and len(train) % batch_size == 1:
         check_single(train_step, state, train, key)
@@ -122,7 +128,8 @@ def fit(
             order = epoch_order(len(train), seed=seed, epoch=epoch)[: epoch_steps * batch_size]
             rows, examples = jax.device_put(filled(order, batch_size)), np.int32(len(order))
             data = train.images, train.labels, rows, examples, key
-            return in_calls(_program(chosen, batch_size, masked), start, *data)
+            several = devices.within(mesh, _program(chosen, batch_size, masked))
+            return in_calls(several, start, *data)
         batches = train_batches(
             train,
             batch_size,
@@ -132,15 +139,17 @@ def fit(
             drop_last=drop_last,
             workers=readers,
         )
-        return one_by_one(lambda state, batch: chosen(state, batch, key), batches)
+        one = devices.within(mesh, lambda state, batch: chosen(state, batch, key))
+        return one_by_one(one, batches)
 
+    evaluation = devices.within(mesh, eval_step)
     with reading(workers) as readers:  # of all epochs and evaluations
         loop.train(
             state,
             loop.Program(
                 epoch=steps,
                 evaluate=lambda state: [
-                    evaluate(eval_step, state, held, eval_batch_size, workers=readers)
+                    evaluate(evaluation, state, held, eval_batch_size, workers=readers)
                 ],
                 apart=lambda state: [state],
                 joined=lambda states: states[0],
@@ -162,9 +171,11 @@ def run_key(seed: int) -> jax.Array:
     return jax.random.fold_in(jax.random.key(seed), 1)
 
 
-def _placed(split: Arrays | Files) -> Arrays | Files:
-    """Put a small set on the device once; files are decoded batch by batch."""
-    return to_device(split) if isinstance(split, Arrays) else split
+def _placed(split: Arrays | Files, mesh: Mesh | None) -> Arrays | Files:
+    """Put a small set on every device once; files are decoded batch by batch."""
+    if isinstance(split, Files):
+        return split
+    return to_device(Arrays(*devices.replicated((split.images, split.labels), mesh)))
 
 
 @lru_cache(maxsize=4)  # so that a run that goes on in the same process compiles nothing

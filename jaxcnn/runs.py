@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+from jax.sharding import Mesh
 
 from jaxcnn import checkpoint, log, start
 from jaxcnn.assembly import Run, build
@@ -44,6 +45,7 @@ def train(
     log_every: int = 50,
     checkpoint_every: int = 1000,
     steps_per_call: int | None = None,
+    mesh: Mesh | None = None,
     workers: Workers = None,
     cache_dir: Path | None = None,
 ) -> dict[str, Any]:
@@ -60,6 +62,7 @@ def train(
         log_every: steps between two rows of metrics.
         checkpoint_every: steps between two checkpoints within an epoch.
         steps_per_call: see `jaxcnn.fit.fit`.
+        mesh: see there.
         workers: what decodes files, as `jaxcnn.fit.fit` takes it.
         cache_dir: where what is computed of the data once is kept; None is the user's cache folder.
 
@@ -113,6 +116,7 @@ def train(
         early_stopping=early_stopping,
         workers=workers,
         steps_per_call=steps_per_call,
+        mesh=mesh,
         resume=resume,
     )
     write_result(workdir, result)

@@ -47,6 +47,8 @@ class Settings:
     """Other arguments by torch's names, such as "patience=3"; of several divided by semicolons."""
     decay_every: Literal["epoch", "step"] = "epoch"
     """When the schedule moves on."""
+    norm_parts: int = 1
+    """Parts of a batch that batch norms normalise each by its own statistics."""
     drop_last: bool = False
     """Leave out the last partial batch of an epoch."""
     seed: int = 0

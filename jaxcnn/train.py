@@ -1,7 +1,8 @@
 """The train and the evaluation step: pure, jitted functions of data.
 
 A step sees a network only as `model.init` and `model.apply`, an optimizer only as an
-`optax.GradientTransformation`; it reads no file and prints nothing.
+`optax.GradientTransformation`; it reads no file and prints nothing. Where it is called on a mesh
+(`jaxcnn.devices.within`), it divides its batch over the devices.
 """
 
 from collections.abc import Callable, Mapping
@@ -13,7 +14,8 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
-from jaxcnn.layers import masking
+from jaxcnn import devices
+from jaxcnn.layers import masking, parts
 from jaxcnn.losses import (
     AUXILIARY_WEIGHT,
     Loss,
@@ -92,6 +94,7 @@ def make_train_step(
     frozen: Callable[[str], bool] | None = None,
     auxiliary_weight: float = AUXILIARY_WEIGHT,
     precision: Precision | None = None,
+    norm_parts: int = 1,
 ) -> Callable[[TrainState, Batch, jax.Array], tuple[TrainState, Metrics]]:
     """Build the jitted `(state, batch, key) -> (state, metrics)`; the state is donated.
 
@@ -111,6 +114,7 @@ def make_train_step(
             matter where there is one head only.
         precision: see `jaxcnn.precision`; None computes in the images' number type, with JAX's
             default for products.
+        norm_parts: parts of the batch whose statistics batch norms take, see `jaxcnn.layers.parts`.
 
     Returns:
         The step. Its batch is {"images": (B, H, W, C), "labels": (B,) int} and, where not all
@@ -124,6 +128,7 @@ def make_train_step(
     @partial(jax.jit, donate_argnums=0)
     def train_step(state: TrainState, batch: Batch, key: jax.Array) -> tuple[TrainState, Metrics]:
         augment_key, dropout_key = step_keys(key, state.step)
+        batch = devices.divided(batch)
         images, mask = batch["images"], batch.get("mask")
         if augment is not None:
             images = augment(augment_key, images)
@@ -133,7 +138,11 @@ def make_train_step(
         def objective(params):
             if frozen is not None:
                 params = _stopped(params, frozen)
-            with masking.counting(mask), products(precision):
+            with (
+                masking.counting(mask),
+                parts.normalised_in(norm_parts),
+                products(precision),
+            ):
                 logits, updated = model.apply(
                     {"params": params, "batch_stats": state.batch_stats},
                     inputs(images, precision),
@@ -161,7 +170,7 @@ def make_train_step(
         hits = _predictions(logits, batch["labels"].dtype) == batch["labels"]
         counts = jnp.ones_like(hits) if mask is None else mask
         correct, count = (jnp.sum(seen, dtype=jnp.int32) for seen in (hits & counts, counts))
-        return state, {"loss": value, "correct": correct, "count": count}
+        return devices.whole((state, {"loss": value, "correct": correct, "count": count}))
 
     return train_step
 
@@ -195,6 +204,7 @@ def make_eval_step(
 
     @jax.jit
     def eval_step(state: TrainState, batch: Batch) -> Metrics:
+        batch = devices.divided(batch)
         images = batch["images"] if preprocess is None else preprocess(batch["images"])
         variables = {"params": state.params, "batch_stats": state.batch_stats}
         seen = [(1.0, images)] if views is None else views(images)
@@ -203,13 +213,14 @@ def make_eval_step(
         with products(precision):
             logits = model.apply(variables, inputs(images, precision), train=False)
         logits = outputs(logits, precision)
-        parts = zip(seen, jnp.split(logits, len(seen)), strict=True)
-        logits = jnp.sum(jnp.stack([weight * part for (weight, _), part in parts]), 0)
-        return {
+        pieces = zip(seen, jnp.split(logits, len(seen)), strict=True)
+        logits = jnp.sum(jnp.stack([weight * piece for (weight, _), piece in pieces]), 0)
+        found = {
             "loss": loss(logits, batch["labels"]),
             "predictions": _predictions(logits, batch["labels"].dtype),
             "probabilities": jax.nn.softmax(logits),
         }
+        return devices.whole(found)
 
     return eval_step
 

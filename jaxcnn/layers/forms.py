@@ -13,7 +13,8 @@ with jaxlib 0.10 (`scripts/benchmark_convolutions.py`, `scripts/benchmark.py`):
   3x3 in 32 groups on (1, 28, 28, 256) takes 4.7 ms, with gradients 2,200, as one convolution, and
   3.3 and 20 as one a group; XLA has nothing faster, our own code has.
 
-On a GPU a convolution is XLA's, which cuDNN computes.
+On a GPU a convolution is XLA's, which cuDNN computes; so is one whose batch is divided over several
+devices (`jaxcnn.devices`), because XLA cannot divide our own code.
 """
 
 from collections.abc import Iterator
@@ -23,6 +24,7 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
+from jaxcnn import devices
 from jaxcnn import native as library
 from jaxcnn.layers import direct
 
@@ -55,7 +57,7 @@ def prefer(form: Literal["native", "xla"]) -> Iterator[None]:
 def native(dtype: str) -> bool:
     """Return whether our own CPU code for a number type is wanted, and there is some."""
     wanted = jax.default_backend() == "cpu" and _preferred.value == "native"
-    return wanted and library.available(dtype)
+    return wanted and devices.count() == 1 and library.available(dtype)
 
 
 def widened() -> bool:

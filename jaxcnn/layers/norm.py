@@ -4,17 +4,20 @@ Ioffe and Szegedy, 2015, arXiv:1502.03167. Where Flax's `nn.BatchNorm` differs: 
 weight of the *new* value; the running variance is the unbiased one (n / (n - 1)) while the batch is
 normalised by the biased one; the variance is computed in two passes, because E[x^2] - E[x]^2 loses
 every digit in float32 where the mean is large against the deviation; batches are counted; examples
-that fill a batch up do not count (`jaxcnn.layers.masking`).
+that fill a batch up do not count (`jaxcnn.layers.masking`); parts of a batch can have statistics of
+their own (`jaxcnn.layers.parts`), whose average then goes into the running ones.
 
 Statistics are float32 at least: bfloat16 images are normalised in float32 and rounded at the end.
 """
+
+import math
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jax import lax
 
-from jaxcnn.layers import half, masking
+from jaxcnn.layers import half, masking, parts
 from jaxcnn.layers.initializers import Initializer
 from jaxcnn.layers.window import check_images
 
@@ -49,8 +52,8 @@ class BatchNorm2d(nn.Module):
         """Normalise (B, H, W, C) by the batch's statistics (train) or by the running ones.
 
         Raises:
-            ValueError: wrong rank, or one value per channel where the batch's own statistics
-                normalise it (no variance).
+            ValueError: wrong rank, one value per channel where the batch's own statistics
+                normalise it (no variance), or a batch that does not fall into equal parts.
         """
         layer = f"BatchNorm2d {self.name!r}"
         check_images(layer, images.shape)
@@ -72,33 +75,59 @@ class BatchNorm2d(nn.Module):
             mean, var, _ = running
             return _normalise(images, mean.value, var.value, scale, bias, self.eps).astype(given)
 
-        batch, height, width, _ = images.shape
-        if batch * height * width == 1:
+        divided = min(parts.parts(), images.shape[0])
+        if images.shape[0] % divided:
+            raise ValueError(
+                f"{layer}: expected {divided} equal parts, got {images.shape[0]} images"
+            )
+        if math.prod(images.shape[:3]) == divided:
             when = "when training" if train else "without running statistics"
             raise ValueError(
                 f"{layer}: expected more than 1 value per channel {when}, "
                 f"got images of shape {images.shape}"
             )
-        mask = masking.mask()
-        batch_mean, batch_var, n = _statistics(images, mask)
+        batch_mean, batch_var, seen_mean, seen_var = _statistics(
+            images, masking.mask(), divided, self.unbiased
+        )
         if running and not self.is_initializing() and self.is_mutable_collection("batch_stats"):
             mean, var, count = running
             count.value += 1
             weight = 1 / count.value.astype(dtype) if self.momentum is None else self.momentum
-            mean.value = (1 - weight) * mean.value + weight * lax.stop_gradient(batch_mean)
-            new_var = lax.stop_gradient(batch_var) * (n / (n - 1) if self.unbiased else 1)
-            var.value = (1 - weight) * var.value + weight * new_var
+            mean.value = (1 - weight) * mean.value + weight * lax.stop_gradient(seen_mean)
+            var.value = (1 - weight) * var.value + weight * lax.stop_gradient(seen_var)
         return _normalise(images, batch_mean, batch_var, scale, bias, self.eps).astype(given)
 
 
-def _statistics(images, mask):
+def _statistics(images, mask, divided, unbiased):
+    """Return mean and variance to normalise by, and those that go into the running ones, (C,)."""
+    if divided == 1:
+        mean, var, n = _moments(images, mask)
+        return mean, var, mean, var * (n / (n - 1) if unbiased else 1)
+
+    def in_parts(array):
+        return array.reshape(divided, -1, *array.shape[1:])
+
+    def of_examples(values):  # (parts, C) -> (B, 1, 1, C)
+        return jnp.repeat(values, images.shape[0] // divided, axis=0)[:, None, None]
+
+    counts = None if mask is None else in_parts(mask)
+    mean, var, n = jax.vmap(_moments)(in_parts(images), counts)
+    # A part of filling alone has no statistics; of one value it has no variance.
+    seen = jnp.ones(divided, bool) if counts is None else jnp.any(counts, axis=1)
+    n = n.astype(images.dtype)
+    scaled = var * (n / jnp.maximum(n - 1, 1))[:, None] if unbiased else var
+    averages = (jnp.mean(values, axis=0, where=seen[:, None]) for values in (mean, scaled))
+    return of_examples(mean), of_examples(var), *averages
+
+
+def _moments(images, mask):
     """Return mean, variance (C,) and number of values a channel, of the examples that count."""
     batch, height, width, _ = images.shape
     if mask is None:
         mean = jnp.mean(images, axis=(0, 1, 2))
         return mean, jnp.mean(jnp.square(images - mean), axis=(0, 1, 2)), batch * height * width
     counts = mask[:, None, None, None]
-    n = jnp.sum(mask, dtype=images.dtype) * (height * width)
+    n = jnp.maximum(jnp.sum(mask, dtype=images.dtype), 1) * (height * width)
     mean = jnp.sum(images, axis=(0, 1, 2), where=counts) / n
     return mean, jnp.sum(jnp.square(images - mean), axis=(0, 1, 2), where=counts) / n, n
 

@@ -1,0 +1,122 @@
+"""Data parallel training: every batch is divided over devices, everything else is on all of them.
+
+JAX's own sharding does it: a mesh of one axis, and programs that say of their batches that they
+are divided over it (`divided`) and of their results that they are whole (`whole`). What is computed
+is what one device computes, but for rounding: means, batch norm's statistics, what augmentation and
+dropout draw are those of the whole batch; XLA adds what has to travel between the devices.
+
+Without a mesh, or on one of a single device, `divided` and `whole` change nothing.
+"""
+
+import os
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+AXIS = "data"
+"""Name of the mesh's axis: the first axis of a batch is divided over it."""
+
+
+def make_mesh(count: int | None = None) -> Mesh:
+    """Make the mesh that batches are divided over.
+
+    Args:
+        count: the first so many of the devices of all processes; None for all.
+
+    Raises:
+        ValueError: more devices than there are, fewer than 1, or some that leave a process out.
+    """
+    devices = jax.devices()
+    count = len(devices) if count is None else count
+    if not 1 <= count <= len(devices):
+        raise ValueError(f"devices={count}: expected 1 to {len(devices)}, {_described(devices)}")
+    if jax.process_count() > 1 and count < len(devices):
+        raise ValueError(
+            f"devices={count}: expected all {len(devices)} of {jax.process_count()} processes"
+        )
+    return Mesh(np.array(devices[:count]), (AXIS,))
+
+
+def virtual(count: int) -> None:
+    """Let this machine's CPU count as several devices, for tests; they share its cores.
+
+    JAX must not have been asked for a device yet. With a GPU, or where the flag
+    `--xla_force_host_platform_device_count` says how many, nothing changes.
+
+    Args:
+        count: of devices of this process, at least 1.
+    """
+    if jax.config.values["jax_num_cpu_devices"] < count and not _forced():
+        jax.config.update("jax_num_cpu_devices", count)
+
+
+def check_divisible(mesh: Mesh | None, **sizes: int) -> None:
+    """Raise a ValueError that names the first batch size that the devices do not divide evenly."""
+    for name, size in sizes.items():
+        if mesh is not None and size % mesh.size:
+            raise ValueError(
+                f"{name}={size}: expected a multiple of {mesh.size}, the number of devices"
+            )
+
+
+def replicated(tree: Any, mesh: Mesh | None) -> Any:
+    """Put arrays on all devices of a mesh.
+
+    Args:
+        tree: of arrays of any device or of the host, equal in all processes.
+        mesh: None leaves the tree as it is.
+    """
+    if mesh is None:
+        return tree
+    sharding = NamedSharding(mesh, PartitionSpec())
+
+    def put(leaf: Any) -> jax.Array:
+        # Unlike `jax.device_put` it does not send every array to the other processes to compare.
+        host = np.asarray(leaf)
+        return jax.make_array_from_callback(host.shape, sharding, lambda index: host[index])
+
+    return jax.tree.map(put, tree)
+
+
+def within(mesh: Mesh | None, function: Callable) -> Callable:
+    """Return the function, whose jitted calls then know the mesh; None leaves it as it is."""
+    if mesh is None:
+        return function
+
+    @wraps(function)
+    def inside(*arguments: Any, **options: Any) -> Any:
+        with jax.set_mesh(mesh):
+            return function(*arguments, **options)
+
+    return inside
+
+
+def divided(tree: Any) -> Any:
+    """Divide the first axis of arrays over the devices of the mesh that is traced for."""
+    return _constrained(tree, PartitionSpec(AXIS))
+
+
+def whole(tree: Any) -> Any:
+    """Put whole arrays on every device of the mesh that is traced for."""
+    return _constrained(tree, PartitionSpec())
+
+
+def count() -> int:
+    """Return the number of devices of the mesh that is traced for, 1 without one."""
+    return max(jax.sharding.get_abstract_mesh().size, 1)
+
+
+def _constrained(tree: Any, spec: PartitionSpec) -> Any:
+    return tree if count() == 1 else jax.lax.with_sharding_constraint(tree, spec)
+
+
+def _forced() -> bool:
+    return "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
+
+
+def _described(devices: list[jax.Device]) -> str:
+    return f"there are {len(devices)} ({devices[0].device_kind})"
