@@ -15,12 +15,15 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
+from jaxcnn import processes
 from jaxcnn.schedules import PlateauState
 from jaxcnn.train import TrainState
 
 
 def save(folder: Path, state: TrainState, record: Mapping[str, Any]) -> None:
     """Write a checkpoint as the only one in its folder, named after `state.step`.
+
+    Of several processes (`jaxcnn.processes`) all call it, and the first one writes.
 
     A checkpoint of the same step is left as it is: a run is a function of its settings, so a
     resumed run that passes the step again holds the same state.
@@ -39,8 +42,11 @@ def save(folder: Path, state: TrainState, record: Mapping[str, Any]) -> None:
             f"step {int(state.step)}: NaN or infinity in {', '.join(broken[:3])}"
             f"{' and more' if len(broken) > 3 else ''}; not saved to {folder}"
         )
+    if not processes.first():
+        return
     step = int(state.step)
-    with _manager(folder, create=True) as manager:
+    folder.mkdir(parents=True, exist_ok=True)
+    with _manager(folder) as manager:
         if step in manager.all_steps():
             return
         items = ocp.args.Composite(
@@ -75,7 +81,7 @@ def restore(folder: Path, template: TrainState) -> tuple[TrainState, dict[str, A
         record=ocp.args.JsonRestore(),
     )
     try:
-        with _manager(folder, create=False) as manager:
+        with _manager(folder) as manager:
             restored = manager.restore(step, args=items)
     except Exception as error:  # Orbax, TensorStore and JSON each raise their own
         reason = " ".join(str(error).split())[:300]
@@ -90,7 +96,7 @@ def saved_step(folder: Path) -> int | None:
     """Return the step of the checkpoint in a folder, None where there is none."""
     if not folder.is_dir():
         return None
-    with _manager(folder, create=False) as manager:
+    with _manager(folder) as manager:
         return manager.latest_step()
 
 
@@ -113,8 +119,15 @@ def _finite(state: TrainState) -> TrainState:
     return jax.tree.map(check, state, is_leaf=lambda node: isinstance(node, PlateauState))
 
 
-def _manager(folder: Path, *, create: bool) -> ocp.CheckpointManager:
+def _manager(folder: Path) -> ocp.CheckpointManager:
+    # This process alone: the others do not wait for it.
+    alone = jax.process_index()
     options = ocp.CheckpointManagerOptions(
-        max_to_keep=1, create=create, enable_async_checkpointing=False
+        max_to_keep=1,
+        create=False,
+        enable_async_checkpointing=False,
+        multiprocessing_options=ocp.options.MultiprocessingOptions(
+            primary_host=alone, active_processes={alone}
+        ),
     )
     return ocp.CheckpointManager(folder.absolute(), options=options)

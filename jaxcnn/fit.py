@@ -18,7 +18,7 @@ import numpy as np
 import optax
 from jax.sharding import Mesh
 
-from jaxcnn import devices, loop
+from jaxcnn import devices, loop, processes
 from jaxcnn.data import Arrays, Dataset, Files, epoch_order, to_device, train_batches
 from jaxcnn.data.batches import filled, gather
 from jaxcnn.data.readers import Workers, reading
@@ -115,7 +115,9 @@ def fit(
     record = Record(
         workdir, epochs, epoch_steps, log_every, split, schedule, early_stopping=early_stopping
     )
-    state = devices.replicated(record.start(state, resume=resume), mesh)
+    began = record.start(state, resume=resume)
+    # Not every host rounds alike what it draws and computes first.
+    state = devices.replicated(processes.from_first(lambda: began), mesh)
     key = run_key(seed)
     train, held = _placed(dataset.train, mesh), _placed(held, mesh)
     masked = not drop_last and len(train) % batch_size > 0
@@ -175,7 +177,8 @@ def _placed(split: Arrays | Files, mesh: Mesh | None) -> Arrays | Files:
     """Put a small set on every device once; files are decoded batch by batch."""
     if isinstance(split, Files):
         return split
-    return to_device(Arrays(*devices.replicated((split.images, split.labels), mesh)))
+    arrays = (split.images, split.labels)
+    return to_device(Arrays(*devices.replicated(arrays, mesh)))
 
 
 @lru_cache(maxsize=4)  # so that a run that goes on in the same process compiles nothing

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from jaxcnn import checkpoint, log
+from jaxcnn import checkpoint, log, processes
 from jaxcnn.data import num_batches
 from jaxcnn.record import Record
 from jaxcnn.signals import stop_signals
@@ -121,8 +121,13 @@ def train(
             with records[i].naming():
                 records[i].save(states[i])
 
+    def agreed() -> tuple[bool, int]:
+        """Return whether to stop, and the steps of the next call, alike in all processes."""
+        return processes.agreed(stop.is_set(), pace.steps)
+
     with stop_signals() as stop:
-        while active and step < epochs * epoch_steps and not stop.is_set():
+        stopping, planned = agreed()
+        while active and step < epochs * epoch_steps and not stopping:
             epoch, start = divmod(step, epoch_steps)
             end = step + epoch_steps - start
             bar = log.progress(
@@ -135,8 +140,8 @@ def train(
             pace.rest()
             clock, waited = time.perf_counter(), 0.0
             with program.epoch(epoch, start) as advance, bar:
-                while step < end and not stop.is_set():
-                    most = min(pace.steps, end - step, checkpoint_every - step % checkpoint_every)
+                while step < end and not stopping:
+                    most = min(planned, end - step, checkpoint_every - step % checkpoint_every)
                     state, metrics, count, late = advance(state, most)
                     waited += late
                     pending.append((step, count, metrics))
@@ -144,8 +149,9 @@ def train(
                     step += count
                     if logs or pace.measures:
                         read(keep=_AHEAD)
+                    stopping, planned = agreed()
                     bar.update(count, **_shown(records, active))
-                    if stop.is_set() or step % checkpoint_every == 0:
+                    if stopping or step % checkpoint_every == 0:
                         read()
                         if step < end:  # the epoch's own checkpoint follows evaluation
                             save(program.apart(state))
@@ -172,6 +178,7 @@ def train(
             if any(new is not old for new, old in zip(seen, states, strict=True)):
                 state = program.joined(seen)
             active = [i for i in active if not records[i].stopped_early]
+            stopping, planned = agreed()
 
 
 def _shown(records: Sequence[Record], active: Sequence[int]) -> dict[str, float]:

@@ -1,5 +1,6 @@
 """The progress of an epoch: a bar on a terminal, plain lines in a pipe or a file."""
 
+import io
 import math
 import os
 import sys
@@ -10,6 +11,8 @@ from typing import Any, TextIO
 
 import numpy as np
 from tqdm import tqdm
+
+from jaxcnn import processes
 
 _BAR_SECONDS = 0.1  # between two drawings of the bar on a terminal
 _LINE_SECONDS = 10.0  # between two lines where the output is a pipe or a file
@@ -26,6 +29,8 @@ def progress(
 ) -> "Progress":
     """Show one epoch's progress: a bar on a terminal, else a plain line every 10 s and at the end.
 
+    Of several processes (`jaxcnn.processes`) only the first one shows something.
+
     Args:
         total: steps of the epoch.
         epoch: which epoch, from 1.
@@ -38,7 +43,10 @@ def progress(
         A context manager: `with progress(...) as shown: shown.update(1, loss=loss)`.
     """
     label = f"epoch {epoch}/{epochs}"
-    return Progress(label, total, batch_size, initial, sys.stderr if stream is None else stream)
+    out = sys.stderr if stream is None else stream
+    if not processes.first():
+        out = io.StringIO()
+    return Progress(label, total, batch_size, initial, out)
 
 
 class Progress:
@@ -118,7 +126,12 @@ class Progress:
 
 
 def say(message: str, stream: TextIO | None = None) -> None:
-    """Print a line to `stream` (standard error where None) without breaking a bar that is there."""
+    """Print a line to `stream` (standard error where None) without breaking a bar that is there.
+
+    Of several processes only the first one prints.
+    """
+    if not processes.first():
+        return
     out = sys.stderr if stream is None else stream
     tqdm.write(message, file=out)
     out.flush()

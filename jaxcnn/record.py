@@ -3,6 +3,8 @@
 RUN/metrics.jsonl         a row every few steps, two an epoch
 RUN/checkpoints/latest/   the newest state
 RUN/checkpoints/best/     the state after the epoch of the best accuracy
+
+Of several processes each keeps the same record, and the first one reads and writes the files.
 """
 
 import contextlib
@@ -14,7 +16,7 @@ from typing import Any
 import numpy as np
 import optax
 
-from jaxcnn import checkpoint, log, optim, schedules
+from jaxcnn import checkpoint, log, optim, processes, schedules
 from jaxcnn.early_stopping import EarlyStopping
 from jaxcnn.schedules import Plateau
 from jaxcnn.train import TrainState
@@ -91,9 +93,8 @@ class Record:
             ValueError: a checkpoint that is damaged or of another structure than the state.
         """
         if resume:
-            state, restored = checkpoint.restore(self._folder("latest"), state)
+            state, restored = processes.from_first(lambda: self._restored(state))
             self.values |= restored
-            log.truncate_metrics(self.workdir, int(state.step))
         self.step = int(state.step)
         self._rates = _rates(self.schedule, state)
         if self.stopped_early:
@@ -123,7 +124,7 @@ class Record:
             )
         if step % self.log_every == 0:
             row = {"kind": "step", "step": step, "epoch": step / self.epoch_steps, "loss": loss}
-            log.append_metrics(self.workdir, row | self._rate())
+            self._write(row | self._rate())
 
     def trained(self, *, examples: int, seconds: float, waited: float = 0.0) -> None:
         """Write the row of a finished epoch of training.
@@ -139,7 +140,7 @@ class Record:
         }
         timing = {"seconds": seconds, "images_per_second": examples / seconds, "waited": waited}
         row = {"kind": "train", **self._here(), **metrics, **timing, **self._rate()}
-        log.append_metrics(self.workdir, row)
+        self._write(row)
         least, share = _LONG
         if waited > max(least, share * seconds) and not self._waiting_told:
             self._waiting_told = True
@@ -163,7 +164,7 @@ class Record:
         """
         here = self._here()
         found = {name: result[name] for name in ("loss", "accuracy")}
-        log.append_metrics(self.workdir, {"kind": "eval", **here, "split": self.split, **found})
+        self._write({"kind": "eval", **here, "split": self.split, **found})
         loss = self.values["loss_sum"] / self.values["count"]
         log.say(
             f"{self.name}epoch {here['epoch']}/{self.epochs}: train loss {loss:.4f}, {self.split} "
@@ -205,6 +206,16 @@ class Record:
             "seconds": seconds,
             "train_seconds": self.train_seconds,
         }
+
+    def _restored(self, state: TrainState) -> tuple[TrainState, dict[str, Any]]:
+        """Read `latest`, and drop the rows of metrics behind it."""
+        state, values = checkpoint.restore(self._folder("latest"), state)
+        log.truncate_metrics(self.workdir, int(state.step))
+        return state, values
+
+    def _write(self, row: Mapping[str, Any]) -> None:
+        if processes.first():
+            log.append_metrics(self.workdir, row)
 
     def _folder(self, which: str) -> Path:
         return self.workdir / "checkpoints" / which

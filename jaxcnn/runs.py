@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import jax
 from jax.sharding import Mesh
 
-from jaxcnn import checkpoint, log, start
+from jaxcnn import checkpoint, log, processes, start
 from jaxcnn.assembly import Run, build
 from jaxcnn.data import Dataset
 from jaxcnn.data.readers import Workers
@@ -51,6 +51,8 @@ def train(
 ) -> dict[str, Any]:
     """Train into a run folder.
 
+    Of several processes (`jaxcnn.processes`) all call it; the first reads and writes the folder.
+
     Args:
         settings: what to compute.
         dataset: what `jaxcnn.recipes.load_data` gives for the settings.
@@ -77,12 +79,15 @@ def train(
         FloatingPointError: a NaN or infinite loss.
     """
     pixels = start.pixels(settings, dataset, cache_dir, workers)
-    recorded = start.recorded(settings, dataset, workdir, pixels, resume=resume)
+    recorded = processes.from_first(
+        lambda: start.recorded(settings, dataset, workdir, pixels, resume=resume)
+    )
     early_stopping = start.early_stopping(settings)
     run = start.build(settings, dataset, pixels)
     kernel = start.first_kernel(settings, run, dataset, resume=resume, workers=workers)
     state = start.initial_state(settings, run, initial, resume=resume, kernel=kernel)
-    start.write_config(workdir, recorded, resume=resume)
+    if processes.first():
+        start.write_config(workdir, recorded, resume=resume)
     start.say_trained(settings, state)
     train_step, eval_step = run.train_step, run.eval_step
     if run.on_features is not None:
@@ -124,14 +129,16 @@ def train(
 
 
 def write_result(workdir: Path, result: Mapping[str, Any]) -> None:
-    """Write what a run reached into its folder's results.json."""
+    """Write what a run reached into its folder's results.json, in the first process."""
+    if not processes.first():
+        return
     text = json.dumps(result, indent=2)
     write_atomically(workdir / "results.json", f"{text}\n".encode())
 
 
 def resumable(workdir: Path) -> bool:
     """Return whether a run folder holds a checkpoint to go on from."""
-    return start.saved(workdir, "latest")
+    return processes.from_first(lambda: start.saved(workdir, "latest"))
 
 
 def load(workdir: Path, which: str = "best") -> Trained:

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxcnn import assembly, checkpoint, log, pretrained, transfer, weights, whitening
+from jaxcnn import assembly, checkpoint, log, pretrained, processes, transfer, weights, whitening
 from jaxcnn.assembly import Run
 from jaxcnn.data import Dataset, num_batches
 from jaxcnn.data.readers import Workers
@@ -194,7 +194,9 @@ def on_features(
         places: `batch_size`, `workers` and `cache_dir` of `jaxcnn.features.cached_features`.
     """
     if resume:
-        state = checkpoint.restore(workdir / "checkpoints/latest", state)[0]
+        state = processes.from_first(
+            lambda: checkpoint.restore(workdir / "checkpoints/latest", state)[0]
+        )
     description = {
         name: getattr(settings, name)
         for name in ("network", "attention", "dropout", "normalization", "stored_size")

@@ -4,9 +4,10 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import jax
 import tyro
 
-from jaxcnn import memory, programs
+from jaxcnn import memory, processes, programs
 
 # Python puts a script's folder first on the path; parity.py in it would hide the package `parity`.
 # It has to stay on it, behind the package's own folder, for what stands beside the script.
@@ -25,7 +26,8 @@ def run(main: Callable[..., None], *, parse: bool = True) -> None:
         parse: False where `main` takes no arguments and reads the command line itself.
 
     Exit status: 0, 2 for a mistake of the user's (one `error:` line on standard error), 1 for a
-    training that broke off on a NaN or infinite loss, 130 after Ctrl-C.
+    training that broke off on a NaN or infinite loss or as another process was lost, 130 after
+    Ctrl-C.
     """
     memory.keep_freed()
     programs.keep()
@@ -36,9 +38,13 @@ def run(main: Callable[..., None], *, parse: bool = True) -> None:
             main()
     except (ValueError, OSError, ImportError) as error:
         print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+        processes.leave(2)
     except FloatingPointError as error:
         print(f"error: {error}", file=sys.stderr)
-        sys.exit(1)
+        processes.leave(1)
     except KeyboardInterrupt:
-        sys.exit(130)
+        processes.leave(130)
+    except jax.errors.JaxRuntimeError as error:
+        if not processes.several():
+            raise
+        processes.lost(error)

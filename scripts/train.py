@@ -7,6 +7,12 @@
 
 Every option of a recipe can be overridden: `train.py RECIPE --help` lists them with the recipe's
 values. Ctrl-C saves and stops; --resume goes on, bit for bit.
+
+Several processes, on one host or many, train one run when each is started with the same options and
+its own number; the batches are divided over the devices of all:
+
+    python scripts/train.py digits-cnn --coordinator HOST:PORT --processes 2 --process 0
+    python scripts/train.py digits-cnn --coordinator HOST:PORT --processes 2 --process 1
 """
 
 import inspect
@@ -21,14 +27,17 @@ import _weights
 import numpy as np
 import tyro
 from _cli import run
+from jax.sharding import Mesh
 
 from jaxcnn import (
     augment,
     data,
+    devices,
     log,
     models,
     optim,
     plot,
+    processes,
     programs,
     results,
     runs,
@@ -68,6 +77,16 @@ class Options:
     """Where decoded images are kept; by default the user's cache folder."""
     compilation_cache: bool = True
     """Keep compiled programs in the user's cache folder; a later run then starts sooner."""
+    devices: int | None = None
+    """Devices to divide every batch over; by default one, with several processes all of theirs."""
+    coordinator: str | None = None
+    """HOST:PORT of process 0, where there are several; "auto" under Slurm or Open MPI."""
+    processes: int | None = None
+    """How many processes there are."""
+    process: int | None = None
+    """This one's number, from 0."""
+    process_timeout: int = 60
+    """Seconds without a sign of life after which a process counts as lost, and ends all."""
     tfds_dir: Path | None = None
     """TFDS's data folder; by default $TFDS_DATA_DIR or ~/tensorflow_datasets."""
 
@@ -112,7 +131,8 @@ def main() -> None:
         raise ValueError(f"--together: expected --seeds of at least 2, got {options.seeds}")
     if not options.compilation_cache:
         programs.keep(False)
-    workdir = _workdir(recipe, options)
+    mesh = _mesh(options)
+    workdir = processes.from_first(lambda: _workdir(recipe, options))
     options = replace(options, settings=for_its_optimizer(options.settings, RECIPES[recipe][1]))
     settings = options.settings
     dataset = load_data(settings, cache_dir=options.cache_dir, tfds_dir=options.tfds_dir)
@@ -126,13 +146,16 @@ def main() -> None:
         log.say("no pictures: Matplotlib is missing; install jaxcnn[plot]")
     numbers = range(settings.seed, settings.seed + options.seeds)
     if options.together:
+        if mesh is not None:
+            raise ValueError("--together trains on one device in one process")
         accuracies = _train_together(numbers, dataset, workdir, options)
     else:
         accuracies = {}
         for seed in numbers:
             folder = workdir if options.seeds == 1 else workdir / f"seed-{seed}"
-            accuracies[seed] = _train_one(replace(settings, seed=seed), dataset, folder, options)
-    if options.seeds > 1:
+            one = replace(settings, seed=seed)
+            accuracies[seed] = _train_one(one, dataset, folder, options, mesh)
+    if options.seeds > 1 and processes.first():
         summary = results.over_seeds(accuracies, workdir)
         chosen = "best test" if dataset.validation is None else "test"
         log.say(
@@ -141,7 +164,23 @@ def main() -> None:
         )
 
 
-def _train_one(settings: Settings, dataset: data.Dataset, folder: Path, options: Options) -> float:
+def _mesh(options: Options) -> Mesh | None:
+    """Join the other processes, and return the devices to train on; None for a single one."""
+    if options.coordinator is not None:
+        own = options.processes, options.process
+        processes.start(options.coordinator, *own, timeout=options.process_timeout)
+    elif (options.processes, options.process) != (None, None):
+        raise ValueError("--processes and --process: expected --coordinator with them")
+    if options.devices is not None:
+        devices.virtual(options.devices // (options.processes or 1))
+    elif not processes.several():
+        return None
+    return devices.make_mesh(options.devices)
+
+
+def _train_one(
+    settings: Settings, dataset: data.Dataset, folder: Path, options: Options, mesh: Mesh | None
+) -> float:
     """Train one run; return the test accuracy of its best checkpoint."""
     # With several seeds some may not have been started when the command was interrupted.
     resume = options.resume and (options.seeds == 1 or runs.resumable(folder))
@@ -151,6 +190,7 @@ def _train_one(settings: Settings, dataset: data.Dataset, folder: Path, options:
         folder,
         initial=_initial(settings, resume),
         resume=resume,
+        mesh=mesh,
         **_numbers(options),
     )
     return _finish(result, settings, dataset, folder, options)
@@ -192,10 +232,17 @@ def _numbers(options: Options) -> dict:
 def _finish(
     result: dict, settings: Settings, dataset: data.Dataset, folder: Path, options: Options
 ) -> float:
-    """Picture a run that has been trained; return the test accuracy of its best checkpoint."""
+    """Picture a run that has been trained, in the first process; return its test accuracy."""
     if result["interrupted"]:
         log.say(f"stopped at step {result['step']}, saved in {folder}; continue with --resume")
         raise KeyboardInterrupt
+    return processes.from_first(lambda: _show(result, settings, dataset, folder, options))
+
+
+def _show(
+    result: dict, settings: Settings, dataset: data.Dataset, folder: Path, options: Options
+) -> float:
+    """Picture a run's best checkpoint; return its test accuracy."""
     best = runs.load(folder)
     tested = results.picture(
         folder,
@@ -224,6 +271,10 @@ def _initial(settings: Settings, resume: bool) -> dict[str, np.ndarray] | None:
     if settings.init is None or resume:
         return None
     path = Path(settings.init)
+    return processes.from_first(lambda: _read(path))
+
+
+def _read(path: Path) -> dict[str, np.ndarray]:
     if not path.is_dir():
         return _weights.read_state_dict(path)
     state = runs.load(path).state

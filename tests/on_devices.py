@@ -1,10 +1,12 @@
-"""What `test_devices.py` has computed in a process of 8 virtual devices, printed as JSON.
+"""What `test_devices.py` has computed in processes of their own, printed as JSON.
 
-python tests/on_devices.py FOLDER
+python tests/on_devices.py FOLDER                # on 8 virtual devices
+python tests/on_devices.py FOLDER HOST:PORT I    # as process I of two
 """
 
 import json
 import sys
+from functools import cache
 from pathlib import Path
 
 import jax
@@ -12,83 +14,89 @@ import jax.numpy as jnp
 import numpy as np
 from small import SmallNet, small_dataset
 
-from jaxcnn import augment, checkpoint, devices, optim
+from jaxcnn import augment, checkpoint, devices, optim, processes
 from jaxcnn.data import standardize
-from jaxcnn.data.batches import eval_batches
-from jaxcnn.fit import fit, run_key
+from jaxcnn.fit import fit
+from jaxcnn.layers import BatchNorm2d, parts
 from jaxcnn.train import init_state, make_eval_step, make_train_step
 
 EPOCHS, BATCH = 2, 16  # 50 examples: 4 steps an epoch, the last with 2
 
 
-def steps(**options):
-    """Return optimizer, train and evaluation step; augmentation and dropout draw."""
+@cache
+def steps():
+    """Return the optimizer's first state, the train and the evaluation step; all float64."""
     tx = optim.create("sgd", 0.1, momentum=0.9, weight_decay=1e-3)
 
     def preprocess(images):
         return standardize(images).astype(jnp.float64)
 
     drawn = augment.create("random_crop(padding=1), random_horizontal_flip", (8, 8, 1))
-    train_step = make_train_step(SmallNet(), tx, preprocess=preprocess, augment=drawn, **options)
-    return tx, train_step, make_eval_step(SmallNet(), preprocess=preprocess)
-
-
-def initial(made):
     images = jnp.zeros((1, 8, 8, 1), jnp.float64)
-    return init_state(SmallNet(), made[0], jax.random.key(0), images)
+    state = jax.device_get(init_state(SmallNet(), tx, jax.random.key(0), images))
+    train_step = make_train_step(SmallNet(), tx, preprocess=preprocess, augment=drawn)
+    return state, train_step, make_eval_step(SmallNet(), preprocess=preprocess)
 
 
-def run(workdir, made, mesh=None, **options):
+def run(folder, mesh=None, **options):
+    """Train with augmentation, batch norm and dropout; the last batch of an epoch is filled up."""
+    state, train_step, eval_step = steps()
     arguments = {"epochs": EPOCHS, "batch_size": BATCH, "seed": 3, "eval_batch_size": 16}
     arguments |= {"checkpoint_every": 3, "log_every": 1, "mesh": mesh} | options
-    return fit(initial(made), *made[1:], small_dataset(), workdir, **arguments)
+    state = jax.tree.map(jnp.array, state)
+    return fit(state, train_step, eval_step, small_dataset(), folder, **arguments)
 
 
-def saved(workdir, made):
-    return checkpoint.restore(workdir / "checkpoints/latest", initial(made))[0]
-
-
-def difference(a, b):
-    """Return the largest difference of two trees' leaves, each by the leaf's largest value."""
-    pairs = zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
+def difference(folder, other):
+    """Return the largest difference of two runs' states, by the largest value of each array."""
+    pairs = zip(*(jax.tree.leaves(saved(path)) for path in (folder, other)), strict=True)
     pairs = [(np.asarray(x, np.float64), np.asarray(y, np.float64)) for x, y in pairs]
     return float(max(abs(x - y).max() / max(abs(y).max(), 1e-300) for x, y in pairs))
 
 
-def program(made, mesh):
-    """Return the text of the compiled train step."""
-    batch = next(eval_batches(small_dataset().train, BATCH))
-    state = devices.replicated(initial(made), mesh)
-    lowered = devices.within(mesh, made[1].lower)(state, batch, run_key(3))
-    return lowered.compile().as_text()
+def saved(folder):
+    return checkpoint.restore(folder / "checkpoints/latest", steps()[0])[0]
 
 
-def main(folder):
-    made, parted = steps(), steps(norm_parts=8)
+def normalised(mesh, count):
+    """Return the outputs of a batch norm by parts, and how often its devices exchange something."""
+    norm, images = BatchNorm2d(), np.random.default_rng(0).normal(size=(16, 4, 4, 3))
+    variables = norm.init(jax.random.key(0), jnp.asarray(images), train=False)
+
+    @jax.jit
+    def outputs(images):
+        with parts.normalised_in(count):
+            return norm.apply(variables, devices.divided(images), train=True, mutable=[])[0]
+
+    compiled = devices.within(mesh, lambda: outputs.lower(images).compile())()
+    found = np.asarray(compiled(images))
+    return found, compiled.as_text().count(" all-reduce(")
+
+
+def on_eight(folder):
     eight = devices.make_mesh()
-    one = run(folder / "one", made)
-    found = {"devices": eight.size, "losses": [one["loss"]]}
-
-    def compare(name, other, using):
-        found[name] = difference(saved(folder / name, using), saved(folder / other, using))
-
-    found["losses"].append(run(folder / "eight", made, eight)["loss"])
-    compare("eight", "one", made)
-    run(folder / "resumed", made, eight, epochs=1)
-    run(folder / "resumed", made, devices.make_mesh(2), resume=True)
-    compare("resumed", "one", made)
-    run(folder / "one-parted", parted, epochs=1)
-    run(folder / "parted", parted, eight, epochs=1)
-    compare("parted", "one-parted", parted)
-    found["whole batch's statistics"] = difference(
-        saved(folder / "one-parted", parted).batch_stats, saved(folder / "eight", made).batch_stats
-    )
-    found["all-reduce"] = [program(made, mesh).count(" all-reduce(") for mesh in (None, eight)]
+    found = {"devices": eight.size, "loss": run(folder / "one")["loss"]}
+    run(folder / "several", eight, epochs=1)
+    found["resumed loss"] = run(
+        folder / "several", devices.make_mesh(2), steps_per_call=1, resume=True
+    )["loss"]
+    found["difference"] = difference(folder / "several", folder / "one")
+    (alone, _), (divided, found["exchanges"]) = normalised(None, 8), normalised(eight, 8)
+    found["parts"] = float(abs(alone - divided).max())
+    found["exchanges of the whole"] = normalised(eight, 1)[1]
     return found
+
+
+def main(folder, coordinator=None, number=None):
+    if coordinator is None:
+        devices.virtual(8)
+        return on_eight(folder)
+    processes.start(coordinator, 2, int(number))
+    result = run(folder / "processes", devices.make_mesh())
+    return {"loss": result["loss"], "first": processes.first()}
 
 
 if __name__ == "__main__":
     jax.config.update("jax_enable_x64", True)
     jax.config.update("jax_numpy_dtype_promotion", "strict")
-    devices.virtual(8)
-    print(json.dumps(main(Path(sys.argv[1]))))
+    print(json.dumps(main(Path(sys.argv[1]), *sys.argv[2:])))

@@ -1,6 +1,7 @@
 """Scripts as whole processes, for tests of what a user sees."""
 
 import os
+import socket
 import subprocess
 import sys
 
@@ -24,3 +25,9 @@ def call(script, *arguments, status=0, **options):
     assert process.returncode == status, out + err
     assert "Traceback" not in err
     return out + err
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("localhost", 0))
+        return probe.getsockname()[1]

@@ -1,47 +1,66 @@
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import jax
 import numpy as np
+import on_devices
 import pytest
 from jax.sharding import Mesh
+from processes import free_port
 
-from jaxcnn import devices
+from jaxcnn import devices, log
+
+
+def started(*arguments):
+    command = [sys.executable, str(Path(__file__).parent / "on_devices.py"), *map(str, arguments)]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True)
+
+
+def answer(process):
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    return json.loads(out.splitlines()[-1])
 
 
 @pytest.fixture(scope="module")
-def found(tmp_path_factory):
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("runs")
+
+
+@pytest.fixture(scope="module")
+def found(folder):
     """What 8 virtual devices compute: this process has one, and keeps it."""
-    script = Path(__file__).parent / "on_devices.py"
-    command = [sys.executable, str(script), str(tmp_path_factory.mktemp("runs"))]
-    done = subprocess.run(command, env=os.environ, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    return answer(started(folder))
 
 
-def test_eight_devices_train_as_one(found):
-    """Batch norm, augmentation, dropout, a filled last batch, evaluation; float64."""
+def test_several_devices_train_as_one(found):
+    """Batch norm, augmentation, dropout, a filled last batch, evaluation; float64.
+
+    The run on 8 devices is resumed on 2.
+    """
     assert found["devices"] == 8
-    assert found["eight"] <= 1e-10
-    np.testing.assert_allclose(*found["losses"], rtol=1e-10)
+    assert found["difference"] <= 1e-10
+    assert found["resumed loss"] == pytest.approx(found["loss"], rel=1e-10)
 
 
-def test_the_batch_is_divided(found):
-    """Gradients and statistics are summed over the devices."""
-    alone, eight = found["all-reduce"]
-    assert alone == 0 and eight > 0
+def test_statistics_of_parts_stay_on_their_devices(found):
+    assert found["parts"] <= 1e-12
+    assert found["exchanges"] == 0 and found["exchanges of the whole"] > 0
 
 
-def test_resumed_on_another_number_of_devices(found):
-    assert found["resumed"] <= 1e-10
-
-
-def test_statistics_of_parts_do_not_depend_on_the_devices(found):
-    assert found["parted"] <= 1e-10
-    assert found["whole batch's statistics"] > 1e-3
+def test_two_processes_train_as_one(found, folder, float64):
+    coordinator = f"localhost:{free_port()}"
+    both = [answer(p) for p in [started(folder, coordinator, i) for i in range(2)]]
+    assert [one["first"] for one in both] == [True, False]
+    for one in both:
+        assert one["loss"] == pytest.approx(found["loss"], rel=1e-10)
+    assert on_devices.difference(folder / "processes", folder / "one") <= 1e-10
+    rows = [log.read_metrics(folder / name) for name in ("processes", "one")]
+    losses = [[row["loss"] for row in each] for each in rows]
+    np.testing.assert_allclose(*losses, rtol=1e-10)
 
 
 def test_without_a_mesh_nothing_changes():

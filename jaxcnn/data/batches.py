@@ -38,9 +38,15 @@ def num_batches(split_len: int, batch_size: int, drop_last: bool) -> int:
 def to_device(split: Arrays, device: Any = None) -> Arrays:
     """Put a split on a device once, so that epochs do not transfer it again.
 
-    `device` is what `jax.device_put` takes: None is the default device, a sharding must replicate.
+    `device` is what `jax.device_put` takes: None is the default device, and leaves alone what is on
+    a device already; a sharding must replicate.
     """
-    return Arrays(jax.device_put(split.images, device), jax.device_put(split.labels, device))
+
+    def put(array: np.ndarray | jax.Array) -> jax.Array:
+        there = device is None and isinstance(array, jax.Array)
+        return array if there else jax.device_put(array, device)
+
+    return Arrays(put(split.images), put(split.labels))
 
 
 def train_batches(
