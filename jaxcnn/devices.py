@@ -70,16 +70,12 @@ def replicated(tree: Any, mesh: Mesh | None) -> Any:
         tree: of arrays of any device or of the host, equal in all processes.
         mesh: None leaves the tree as it is.
     """
-    if mesh is None:
-        return tree
-    sharding = NamedSharding(mesh, PartitionSpec())
+    return tree if mesh is None else _put(tree, NamedSharding(mesh, PartitionSpec()))
 
-    def put(leaf: Any) -> jax.Array:
-        # Unlike `jax.device_put` it does not send every array to the other processes to compare.
-        host = np.asarray(leaf)
-        return jax.make_array_from_callback(host.shape, sharding, lambda index: host[index])
 
-    return jax.tree.map(put, tree)
+def placed(batch: Any, mesh: Mesh) -> Any:
+    """Put arrays of the host on a mesh, their first axis divided over its devices."""
+    return _put(batch, NamedSharding(mesh, PartitionSpec(AXIS)))
 
 
 def within(mesh: Mesh | None, function: Callable) -> Callable:
@@ -108,6 +104,15 @@ def whole(tree: Any) -> Any:
 def count() -> int:
     """Return the number of devices of the mesh that is traced for, 1 without one."""
     return max(jax.sharding.get_abstract_mesh().size, 1)
+
+
+def _put(tree: Any, sharding: NamedSharding) -> Any:
+    def put(leaf: Any) -> jax.Array:
+        # Unlike `jax.device_put` it does not send every array to the other processes to compare.
+        host = np.asarray(leaf)
+        return jax.make_array_from_callback(host.shape, sharding, lambda index: host[index])
+
+    return jax.tree.map(put, tree)
 
 
 def _constrained(tree: Any, spec: PartitionSpec) -> Any:

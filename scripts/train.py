@@ -9,10 +9,9 @@ Every option of a recipe can be overridden: `train.py RECIPE --help` lists them 
 values. Ctrl-C saves and stops; --resume goes on, bit for bit.
 
 Several processes, on one host or many, train one run when each is started with the same options and
-its own number; the batches are divided over the devices of all:
+its own number; its batches are divided over the devices of all:
 
-    python scripts/train.py digits-cnn --coordinator HOST:PORT --processes 2 --process 0
-    python scripts/train.py digits-cnn --coordinator HOST:PORT --processes 2 --process 1
+    python scripts/train.py digits-cnn --coordinator HOST:PORT --processes 2 --process 0   # and 1
 """
 
 import inspect
@@ -84,7 +83,7 @@ class Options:
     processes: int | None = None
     """How many processes there are."""
     process: int | None = None
-    """This one's number, from 0."""
+    """This one's, from 0."""
     process_timeout: int = 60
     """Seconds without a sign of life after which a process counts as lost, and ends all."""
     tfds_dir: Path | None = None
@@ -152,8 +151,8 @@ def main() -> None:
     else:
         accuracies = {}
         for seed in numbers:
-            folder = workdir if options.seeds == 1 else workdir / f"seed-{seed}"
             one = replace(settings, seed=seed)
+            folder = workdir if options.seeds == 1 else workdir / f"seed-{seed}"
             accuracies[seed] = _train_one(one, dataset, folder, options, mesh)
     if options.seeds > 1 and processes.first():
         summary = results.over_seeds(accuracies, workdir)

@@ -67,6 +67,7 @@ LONG = {
         "densenet121",
         "resnet50",
     ],
+    "test_processes.py::test_a_lost_process_ends_the_other_and_leaves_the_checkpoint": ["0"],
     "test_runs.py::test_resume_with_each_new_setting_to_the_bit": ["optimizer0"],
     "test_runs_transfer.py::test_resume_to_the_bit": ["augment"],
     "test_scripts.py::test_a_diverging_run_says_so": [""],
