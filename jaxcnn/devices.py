@@ -123,5 +123,5 @@ def _forced() -> bool:
     return "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
 
 
-def _described(devices: list[jax.Device]) -> str:
+def _described(devices: list[Any]) -> str:
     return f"there are {len(devices)} ({devices[0].device_kind})"

@@ -43,8 +43,9 @@ def to_device(split: Arrays, device: Any = None) -> Arrays:
     """
 
     def put(array: np.ndarray | jax.Array) -> jax.Array:
-        there = device is None and isinstance(array, jax.Array)
-        return array if there else jax.device_put(array, device)
+        if device is None and isinstance(array, jax.Array):
+            return array
+        return jax.device_put(array, device)
 
     return Arrays(put(split.images), put(split.labels))
 
