@@ -101,6 +101,16 @@ def test_augmentation_comes_before_normalisation_and_in_training_only():
     np.testing.assert_allclose(metrics["loss"], want, rtol=1e-5)
 
 
+def test_norms_are_told_the_parts():
+    """A batch of another size than the settings' does not fall into them."""
+    run = build(settings_of("cnn_mnist", norm_parts=4), num_classes=10)
+    images = jnp.zeros((6, *run.input_shape), jnp.uint8)
+    state = jax.eval_shape(partial(train.init_state, run.model, run.tx), jax.random.key(0), images)
+    batch = {"images": images, "labels": jnp.zeros(6, jnp.int32)}
+    with pytest.raises(ValueError, match="expected 4 equal parts, got 6 images"):
+        jax.eval_shape(run.train_step, state, batch, jax.random.key(0))
+
+
 def test_pixels_of_the_data_normalise():
     settings = settings_of(normalization="dataset")
     run = build(settings, num_classes=10, pixels=[[0.2], [0.5]])
@@ -130,6 +140,8 @@ def test_stored_images_are_cropped_to_their_centre():
         ("mlp_mnist", {"penalized": "fc"}, "penalized='fc': expected l1 or l2 with it"),
         ("mlp_mnist", {"label_smoothing": 1.5}, r"label_smoothing must be in \[0, 1\], got 1.5"),
         ("mlp_mnist", {"augment": "sharpen"}, "augment.*sharpen"),
+        ("mlp_mnist", {"norm_parts": 3}, "norm_parts=3: expected a divisor of batch_size=8"),
+        ("mlp_mnist", {"norm_parts": 0}, "norm_parts=0: expected a divisor of batch_size=8"),
     ],
 )
 def test_bad_settings(network, changes, message):
