@@ -30,7 +30,8 @@ def make_mesh(count: int | None = None) -> Mesh:
     Raises:
         ValueError: more devices than there are, fewer than 1, or some that leave a process out.
     """
-    devices = jax.devices()
+    # The devices of a process stand side by side: so do the examples that it decodes.
+    devices = sorted(jax.devices(), key=lambda device: (device.process_index, device.id))
     count = len(devices) if count is None else count
     if not 1 <= count <= len(devices):
         raise ValueError(f"devices={count}: expected 1 to {len(devices)}, {_described(devices)}")
@@ -75,7 +76,29 @@ def replicated(tree: Any, mesh: Mesh | None) -> Any:
 
 def placed(batch: Any, mesh: Mesh) -> Any:
     """Put arrays of the host on a mesh, their first axis divided over its devices."""
-    return _put(batch, NamedSharding(mesh, PartitionSpec(AXIS)))
+    return _put(batch, rows(mesh))
+
+
+def rows(mesh: Mesh) -> NamedSharding:
+    """Return the sharding of arrays whose first axis is divided over a mesh."""
+    return NamedSharding(mesh, PartitionSpec(AXIS))
+
+
+def own_rows(mesh: Mesh, size: int) -> slice:
+    """Return which rows of a batch the devices of this process hold.
+
+    Args:
+        mesh: of `make_mesh`.
+        size: rows of the batch, a multiple of the devices.
+    """
+    places = rows(mesh).addressable_devices_indices_map((size,)).values()
+    bounds = [place[0].indices(size)[:2] for place in places if place is not None]
+    return slice(min(start for start, _ in bounds), max(stop for _, stop in bounds))
+
+
+def from_own(array: np.ndarray, mesh: Mesh, size: int) -> jax.Array:
+    """Return the batch (size, ...) of which each process gives its `own_rows`."""
+    return jax.make_array_from_process_local_data(rows(mesh), array, (size, *array.shape[1:]))
 
 
 def within(mesh: Mesh | None, function: Callable) -> Callable:

@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 
 from jaxcnn import metrics
 from jaxcnn.data import Arrays, Files, eval_batches
@@ -19,6 +20,7 @@ def evaluate(
     batch_size: int,
     *,
     workers: Workers = 0,
+    mesh: Mesh | None = None,
 ) -> dict[str, Any]:
     """Evaluate every example of a split once, in order.
 
@@ -28,6 +30,7 @@ def evaluate(
         split: N examples.
         batch_size: examples a step; the last batch is filled up and masked.
         workers: what decodes files, as `jaxcnn.data.eval_batches` takes it.
+        mesh: that `eval_step` is called on, of `jaxcnn.devices`.
 
     Returns:
         `loss` and `accuracy` (floats, means over the N examples), `labels` (N,) int32,
@@ -37,7 +40,7 @@ def evaluate(
         FloatingPointError: the mean loss is NaN or infinite.
     """
     outputs = []
-    for batch in eval_batches(split, batch_size, workers=workers):
+    for batch in eval_batches(split, batch_size, workers=workers, mesh=mesh):
         # Only handles are kept: the device runs ahead, and everything is read once at the end.
         outputs.append((batch["labels"], batch["mask"], eval_step(state, batch)))
     outputs = jax.device_get(outputs)

@@ -140,6 +140,7 @@ def fit(
             start=start,
             drop_last=drop_last,
             workers=readers,
+            mesh=mesh,
         )
         one = devices.within(mesh, lambda state, batch: chosen(state, batch, key))
         return one_by_one(one, batches)
@@ -151,7 +152,7 @@ def fit(
             loop.Program(
                 epoch=steps,
                 evaluate=lambda state: [
-                    evaluate(evaluation, state, held, eval_batch_size, workers=readers)
+                    evaluate(evaluation, state, held, eval_batch_size, workers=readers, mesh=mesh)
                 ],
                 apart=lambda state: [state],
                 joined=lambda states: states[0],

@@ -12,10 +12,11 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental.multihost_utils import process_allgather
 from small import SmallNet, small_dataset
 
 from jaxcnn import augment, checkpoint, devices, optim, processes
-from jaxcnn.data import standardize
+from jaxcnn.data import Files, eval_batches, standardize, train_batches
 from jaxcnn.fit import fit
 from jaxcnn.layers import BatchNorm2d, parts
 from jaxcnn.train import init_state, make_eval_step, make_train_step
@@ -73,6 +74,21 @@ def normalised(mesh, count):
     return found, compiled.as_text().count(" all-reduce(")
 
 
+def streamed(folder, mesh=None):
+    """Return the last epoch's batches of image files, and how many rows of one are held here."""
+    paths = [str(folder / f"{i}.png") for i in range(10)]
+    files = Files(tuple(paths), np.arange(10, dtype=np.int32), (8, 8, 1))
+    options = {"seed": 0, "epoch": 1, "start": 1, "drop_last": False, "mesh": mesh}
+    found, held = [], 0
+    for batches in (train_batches(files, 4, **options), eval_batches(files, 4, mesh=mesh)):
+        for batch in batches:
+            held = sum(part.data.shape[0] for part in batch["images"].addressable_shards)
+            if mesh is not None:
+                batch |= {"images": process_allgather(batch["images"], tiled=True)}
+            found.append({name: np.asarray(batch[name]).tolist() for name in sorted(batch)})
+    return found, held
+
+
 def on_eight(folder):
     eight = devices.make_mesh()
     found = {"devices": eight.size, "loss": run(folder / "one")["loss"]}
@@ -93,7 +109,8 @@ def main(folder, coordinator=None, number=None):
         return on_eight(folder)
     processes.start(coordinator, 2, int(number))
     result = run(folder / "processes", devices.make_mesh())
-    return {"loss": result["loss"], "first": processes.first()}
+    streams = streamed(folder, devices.make_mesh())
+    return {"loss": result["loss"], "first": processes.first(), "streams": streams}
 
 
 if __name__ == "__main__":

@@ -104,8 +104,9 @@ def test_augmentation_comes_before_normalisation_and_in_training_only():
 def test_norms_are_told_the_parts():
     """A batch of another size than the settings' does not fall into them."""
     run = build(settings_of("cnn_mnist", norm_parts=4), num_classes=10)
-    images = jnp.zeros((6, *run.input_shape), jnp.uint8)
+    images = jnp.zeros((6, *run.input_shape))
     state = jax.eval_shape(partial(train.init_state, run.model, run.tx), jax.random.key(0), images)
+    images = images.astype(jnp.uint8)
     batch = {"images": images, "labels": jnp.zeros(6, jnp.int32)}
     with pytest.raises(ValueError, match="expected 4 equal parts, got 6 images"):
         jax.eval_shape(run.train_step, state, batch, jax.random.key(0))

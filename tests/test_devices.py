@@ -8,6 +8,7 @@ import numpy as np
 import on_devices
 import pytest
 from jax.sharding import Mesh
+from PIL import Image
 from processes import free_port
 
 from jaxcnn import devices, log
@@ -52,6 +53,9 @@ def test_statistics_of_parts_stay_on_their_devices(found):
 
 
 def test_two_processes_train_as_one(found, folder, float64):
+    rng = np.random.default_rng(0)
+    for i in range(10):
+        Image.fromarray(rng.integers(0, 256, (8, 8), np.uint8)).save(folder / f"{i}.png")
     coordinator = f"localhost:{free_port()}"
     both = [answer(p) for p in [started(folder, coordinator, i) for i in range(2)]]
     assert [one["first"] for one in both] == [True, False]
@@ -61,6 +65,10 @@ def test_two_processes_train_as_one(found, folder, float64):
     rows = [log.read_metrics(folder / name) for name in ("processes", "one")]
     losses = [[row["loss"] for row in each] for each in rows]
     np.testing.assert_allclose(*losses, rtol=1e-10)
+    batches, held = on_devices.streamed(folder)
+    assert held == 4 and len(batches) == 2 + 3
+    for one in both:
+        assert one["streams"] == [batches, 2], "each decodes and holds half of a batch"
 
 
 def test_without_a_mesh_nothing_changes():

@@ -16,7 +16,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
+from jaxcnn import devices, processes
 from jaxcnn.data.dataset import Arrays, DataError, Files
 from jaxcnn.data.prefetch import Prefetched
 from jaxcnn.data.readers import Workers
@@ -59,13 +61,15 @@ def train_batches(
     start: int = 0,
     drop_last: bool = True,
     workers: Workers = 0,
+    mesh: Mesh | None = None,
 ) -> Batches:
     """Iterate over the batches of one epoch, from batch number `start` on.
 
     Every example comes once an epoch; a last, partial batch is dropped or, with `drop_last=False`,
     filled up with its last example, and then all batches have a mask. `workers` decode `Files`: so
     many processes (0: threads of this one, None: a process a core), which closing or dropping the
-    iterator ends, or readers that their owner closes (`jaxcnn.data.readers.Readers`).
+    iterator ends, or readers that their owner closes (`jaxcnn.data.readers.Readers`). On a `mesh`
+    (`jaxcnn.devices`) they are divided over its devices; each process decodes what its own hold.
 
     Raises:
         DataError: a size or `start` out of range, at once; a damaged image file, when it is met.
@@ -81,16 +85,17 @@ def train_batches(
     order = epoch_order(len(split), seed=seed, epoch=epoch)[: total * batch_size]
     masked = len(order) % batch_size > 0
     if isinstance(split, Files):
-        batches = decoded(split, order[start * batch_size :], batch_size, workers)
-        return Prefetched(_padded(batches, batch_size) if masked else batches)
+        return _streamed(split, order, batch_size, workers, mesh, start=start, masked=masked)
     return _gathered(to_device(split), order, batch_size, start, masked)
 
 
-def eval_batches(split: Arrays | Files, batch_size: int, *, workers: Workers = 0) -> Batches:
+def eval_batches(
+    split: Arrays | Files, batch_size: int, *, workers: Workers = 0, mesh: Mesh | None = None
+) -> Batches:
     """Iterate over a split in order, every example once, all batches of the same shape.
 
     "mask" is True for real examples; the last batch is filled up with its last one.
-    `workers` as in `train_batches`.
+    `workers` and `mesh` as in `train_batches`.
 
     Raises:
         DataError: a batch size below 1 or an empty split, at once; a damaged image file, when met.
@@ -101,7 +106,7 @@ def eval_batches(split: Arrays | Files, batch_size: int, *, workers: Workers = 0
         raise DataError("the split has no images")
     positions = np.arange(len(split), dtype=np.int32)
     if isinstance(split, Files):
-        return Prefetched(_padded(decoded(split, positions, batch_size, workers), batch_size))
+        return _streamed(split, positions, batch_size, workers, mesh, start=0, masked=True)
     return _gathered(to_device(split), positions, batch_size, 0, masked=True)
 
 
@@ -169,6 +174,47 @@ def _gathered(
             batch_size=batch_size,
             masked=masked,
         )
+
+
+def _streamed(
+    split: Files,
+    order: np.ndarray,
+    batch_size: int,
+    workers: Workers,
+    mesh: Mesh | None,
+    *,
+    start: int,
+    masked: bool,
+) -> Prefetched:
+    """Decode batches and put them on the device, or divided on a mesh, ahead of the loop."""
+    if mesh is not None and processes.several():
+        return Prefetched(_own(split, order, batch_size, workers, mesh, start, masked))
+    batches = decoded(split, order[start * batch_size :], batch_size, workers)
+    device = None if mesh is None else devices.rows(mesh)
+    return Prefetched(_padded(batches, batch_size) if masked else batches, device=device)
+
+
+def _own(
+    split: Files,
+    order: np.ndarray,
+    batch_size: int,
+    workers: Workers,
+    mesh: Mesh,
+    start: int,
+    masked: bool,
+) -> Stream:
+    """Yield batches of several processes, of which each decodes the rows that its devices hold."""
+    all_rows = filled(order, batch_size).reshape(-1, batch_size)
+    own = all_rows[start:, devices.own_rows(mesh, batch_size)]
+    parts = decoded(split, own.ravel(), own.shape[1], workers)
+    for number, part in enumerate(parts, start):
+        batch = {
+            "images": devices.from_own(part["images"], mesh, batch_size),
+            "labels": np.asarray(split.labels[all_rows[number]], np.int32),
+        }
+        if masked:
+            batch["mask"] = number * batch_size + np.arange(batch_size) < len(order)
+        yield batch
 
 
 def _padded(batches: Stream, batch_size: int) -> Stream:

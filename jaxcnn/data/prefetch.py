@@ -88,6 +88,11 @@ def _taken(
     # Of this thread: the other one's may be another.
     default = jax.config.jax_default_device  # pyright: ignore[reportAttributeAccessIssue]
 
+    def put(array: Any) -> jax.Array:
+        # What several processes hold together is where it belongs, and cannot be moved.
+        there = device is None and isinstance(array, jax.Array)
+        return array if there else jax.device_put(array, device)
+
     def fill() -> None:
         try:
             with contextlib.closing(batches), jax.default_device(default):
@@ -95,7 +100,7 @@ def _taken(
                 for batch in batches:
                     if stop.is_set():
                         return
-                    ready.put((jax.device_put(batch, device), None))
+                    ready.put((jax.tree.map(put, batch), None))
                     room.acquire()
         except BaseException as error:  # the loop raises it
             ready.put((None, error))
