@@ -74,7 +74,7 @@ def test_sides_that_differ_are_not_timed(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["lenet"], "error: unknown network 'lenet'; known: alexnet"),
+        (["lenet"], "error: unknown network 'lenet'; known: airbench94"),
         (["--batch", "0"], "error: --batch must be above 0, got 0"),
         (["--rounds", "-1"], "error: --rounds must be above 0, got -1"),
         (["--what"], "error: --what must name at least one"),

@@ -95,5 +95,5 @@ def test_the_table(photos, tmp_path):
 
 def test_a_mistake_gets_one_clear_line():
     err = call("benchmark_loading", "--network", "lenet", status=2)
-    assert err.startswith("error: unknown network 'lenet'; known: alexnet")
+    assert err.startswith("error: unknown network 'lenet'; known: airbench94")
     assert len(err.splitlines()) == 1

@@ -77,7 +77,7 @@ def test_sides_that_differ_are_not_timed(tmp_path):
         (["lbfgs"], "error: lbfgs is left out: its time is that of the losses it evaluates"),
         (["--rounds", "0"], "error: --rounds must be above 0, got 0"),
         (["--calls", "-1"], "error: --calls must be above 0, got -1"),
-        (["--network", "resnet_mars"], "error: unknown network 'resnet_mars'; known: alexnet"),
+        (["--network", "resnet_mars"], "error: unknown network 'resnet_mars'; known: airbench94"),
     ],
 )
 def test_mistakes_get_one_clear_line(arguments, message):

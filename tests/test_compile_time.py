@@ -65,7 +65,7 @@ def test_torch_compile_and_recomputation(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["resnet_mars"], "error: unknown network 'resnet_mars'; known: alexnet"),
+        (["resnet_mars"], "error: unknown network 'resnet_mars'; known: airbench94"),
         ([], "error: name at least one network"),
         (["mlp_mnist", "--runs", "0"], "error: --runs must be above 0, got 0"),
         (["mlp_mnist", "--batch-size", "-1"], "error: --batch-size must be above 0, got -1"),

@@ -21,7 +21,8 @@ from jaxcnn.layers import (
 from jaxcnn.layers.receptive import Window, window
 from jaxcnn.models.googlenet import Inception
 
-FAMILIES = [name for name in models.names() if not name.endswith(("cifar", "mnist", "keras"))]
+OF_OUR_OWN = "cifar", "mnist", "keras", "airbench94"
+FAMILIES = [name for name in models.names() if not name.endswith(OF_OUR_OWN)]
 
 
 def rows(name, size=224):

@@ -62,7 +62,7 @@ def test_documented_shapes_of_vgg_blocks():
 
 def test_errors_name_the_value():
     with pytest.raises(
-        ValueError, match="unknown network 'resnet_mars'; known: alexnet, alexnet_cifar"
+        ValueError, match="unknown network 'resnet_mars'; known: airbench94, alexnet, alexnet_cifar"
     ):
         models.create("resnet_mars")
     with pytest.raises(ValueError, match="num_classes must be at least 1, got 0"):

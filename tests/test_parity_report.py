@@ -181,7 +181,7 @@ def test_script_compares_a_user_pair(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["lenet"], "unknown network lenet; known: alexnet"),
+        (["lenet"], "unknown network lenet; known: airbench94"),
         (["--pair", "mine"], "--pair must be module:function, got 'mine'"),
         (["--pair", "nowhere_to_be_found:f"], "No module named 'nowhere_to_be_found'"),
         (["--pair", "json:nothing"], "json has no function 'nothing'"),

@@ -169,7 +169,7 @@ def test_a_folder_stands_for_the_images_in_it(predict, tmp_path):
         (["a.png"], {"crop": 1.5}, "crop must be above 0 and at most 1, got 1.5"),
         (["a.png"], {"classes": "three.txt"}, "three.txt: expected 10 names, one a line, got 3"),
         (["a.png"], {"network": "cnn_mnist"}, "w.npz: cnn_mnist: the weights have none"),
-        (["a.png"], {"network": "lenet"}, "w.npz: unknown network 'lenet'; known: alexnet"),
+        (["a.png"], {"network": "lenet"}, "w.npz: unknown network 'lenet'; known: airbench94"),
     ],
 )
 def test_mistakes_are_named(predict, tmp_path, images, options, message):

@@ -151,7 +151,9 @@ def test_half_precision_stays_as_it_is_in_the_file():
 
 def test_errors_say_what_is_wrong_and_what_would_fit():
     state_dict = state_dict_of("mlp_mnist", num_classes=6)
-    with pytest.raises(ValueError, match="unknown network 'lenet'; known: alexnet, alexnet_cifar"):
+    with pytest.raises(
+        ValueError, match="unknown network 'lenet'; known: airbench94, alexnet, alexnet_cifar"
+    ):
         pretrained.load("lenet", state_dict)
     with pytest.raises(ValueError) as caught:
         pretrained.load("cnn_mnist", state_dict)

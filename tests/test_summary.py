@@ -269,7 +269,7 @@ def test_script_writes_json(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["resnet_mars"], "error: unknown network 'resnet_mars'; known: alexnet"),
+        (["resnet_mars"], "error: unknown network 'resnet_mars'; known: airbench94"),
         (["cnn_mnist", "--input", "28x28"], "error: an input is given as CxHxW"),
         (["cnn_mnist", "--input", "1x2x2"], "error: layer2.3: max_pool2d: kernel (2, 2)"),
         (["cnn_mnist", "--depth", "-1"], "error: --depth must be at least 0, got -1"),
