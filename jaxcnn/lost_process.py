@@ -70,18 +70,16 @@ def report(reason: str) -> NoReturn:
 
 
 def _end(what: str) -> NoReturn:
+    count = _expected["processes"]
+    how = (
+        f"; the run goes on from its last checkpoint when all {count} processes are started again "
+        "with --resume"
+    )
+    if not count:
+        what, how = "the processes did not find each other in time", ""
     if not _silent.is_set():
-        print(
-            f"error: {what}; the run goes on from its last checkpoint when all {_processes()}are "
-            "started again with --resume",
-            file=sys.stderr,
-            flush=True,
-        )
+        print(f"error: {what}{how}", file=sys.stderr, flush=True)
     os._exit(1)
-
-
-def _processes() -> str:
-    return f"{_expected['processes']} processes " if _expected["processes"] else ""
 
 
 def _pass_on(source: BinaryIO, kept: int) -> None:

@@ -28,7 +28,8 @@ def start(
 ) -> None:
     """Join this process with the others, and wait until all are there.
 
-    To be called before anything else asks JAX for a device. It stays joined until it ends.
+    To be called before anything else asks JAX for a device. It stays joined until it ends. Where
+    the others are not there within JAX's five minutes, it ends with one line and status 1.
 
     Args:
         coordinator: HOST:PORT of the first process, where the others can reach it; "auto" where JAX
@@ -39,7 +40,7 @@ def start(
 
     Raises:
         ValueError: numbers that do not go together.
-        ConnectionError: the others were not reached.
+        ConnectionError: JAX does not join them, for the reason it gives.
     """
     if coordinator == AUTO:
         where = {}

@@ -1,6 +1,8 @@
 """Two processes of `scripts/train.py` that train one run, and what ends them."""
 
 import signal
+import subprocess
+import sys
 import time
 
 import pytest
@@ -82,6 +84,22 @@ def test_numbers_that_do_not_go_together(arguments, message):
 def test_time_limit_is_checked():
     with pytest.raises(ValueError, match="process_timeout=0: expected at least 1 second"):
         processes.start("localhost:1", 2, 0, timeout=0)
+
+
+ALONE = """
+import functools
+import jax
+from jaxcnn import processes
+jax.distributed.initialize = functools.partial(jax.distributed.initialize, initialization_timeout=1)
+processes.start("localhost:{port}", 2, 1)
+"""
+
+
+def test_a_process_that_stays_alone_says_so():
+    command = [sys.executable, "-c", ALONE.format(port=free_port())]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 1
+    assert done.stderr.strip() == "error: the processes did not find each other in time"
 
 
 def test_options_of_the_script_that_do_not_go_together():
