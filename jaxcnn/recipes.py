@@ -60,7 +60,7 @@ RECIPES: dict[str, tuple[str, Settings]] = {
     # and, for PyTorch's SGD, 0.0153 / 11.5. The decay of the slow weights is 0.95^5, cubed in time.
     # An epoch more than there (9.9), for images are mirrored at random, not in turns.
     "cifar10-94": (
-        "airbench94 on CIFAR-10, in the way of its speed records; documented: 94 % after 9.9 epochs",
+        "airbench94 on CIFAR-10, as its speed records are made; documented: 94 % after 9.9 epochs",
         Settings(
             "airbench94",
             "cifar10",
