@@ -23,6 +23,7 @@ from jaxcnn.data.readers import Workers
 from jaxcnn.files import cache_root
 from jaxcnn.layers.cut import Cut, find_cut
 from jaxcnn.layers.interception import record_input, replaced_input
+from jaxcnn.precision import Precision, inputs, outputs, products
 
 _VERSION = 1  # of the kept files' layout
 
@@ -47,9 +48,9 @@ def head_features(model: Any, head: str) -> Callable[[Variables, jax.Array], jax
 
     def features(variables: Variables, images: jax.Array) -> jax.Array:
         cut = find_cut(model, head, variables, images.shape[1:], images.dtype)
-        with record_input(cut.path) as inputs:
+        with record_input(cut.path) as found:
             model.apply(variables, images, train=False)
-        return inputs[0]
+        return found[0]
 
     return features
 
@@ -132,6 +133,7 @@ def compute_features(
     preprocess: Preprocess | None = None,
     *,
     batch_size: int,
+    precision: Precision | None = None,
     workers: Workers = 0,
 ) -> Arrays:
     """Compute the features of every image of a split once, in order.
@@ -143,6 +145,7 @@ def compute_features(
         split: N images.
         preprocess: stored images -> what the network takes; None if they are that already.
         batch_size: images a step; one program serves every split of the same image size.
+        precision: that the network computes in, see `jaxcnn.precision`.
         workers: what decodes `Files`, as `jaxcnn.data.eval_batches` takes it.
 
     Returns:
@@ -156,7 +159,8 @@ def compute_features(
     features, done = np.empty(0), 0
     with contextlib.closing(eval_batches(split, batch_size, workers=workers)) as batches:
         for batch in batches:
-            found = np.asarray(_features(model, head, preprocess, variables, batch["images"]))
+            images = batch["images"]
+            found = np.asarray(_features(model, head, preprocess, precision, variables, images))
             if done == 0:
                 features = np.empty((len(split), *found.shape[1:]), found.dtype)
             rows = min(batch_size, len(split) - done)  # the last batch is filled up
@@ -174,6 +178,7 @@ def cached_features(
     description: str,
     *,
     batch_size: int,
+    precision: Precision | None = None,
     workers: Workers = 0,
     cache_dir: Path | None = None,
 ) -> Arrays:
@@ -193,6 +198,7 @@ def cached_features(
         description: all else that the features follow from, in words: the network, its options and
             what `preprocess` does.
         batch_size: as `compute_features` takes it.
+        precision: as `compute_features` takes it.
         workers: as `compute_features` takes it.
         cache_dir: where they are kept; None is $XDG_CACHE_HOME/jaxcnn or ~/.cache/jaxcnn. The files
             (features-*.npz) may be deleted at any time.
@@ -201,28 +207,34 @@ def cached_features(
         ValueError: as `compute_features`.
         OSError: a file of the split is not there.
     """
-    key = _fingerprint(head, variables, split, description)
+    key = _fingerprint(head, variables, split, f"{description} {precision}")
     path = cache_root(cache_dir) / f"features-{key[:24]}.npz"
     said = f"features of {len(split):,} images"
     kept = (cache.read_arrays(path, key) or {}).get("features")
     if kept is not None and kept.dtype.kind == "f" and kept.shape[:1] == (len(split),):
         log.say(f"{said}: read from {path}, {_size(kept)}")
         return Arrays(kept, split.labels)
-    computed = compute_features(
-        model, head, variables, split, preprocess, batch_size=batch_size, workers=workers
-    )
+    how = {"batch_size": batch_size, "precision": precision, "workers": workers}
+    computed = compute_features(model, head, variables, split, preprocess, **how)
     features = np.asarray(computed.images)
     log.say(f"{said}: computed, {_size(features)}; writing {path}")
     cache.write_arrays(path, key, {"features": features}, what=("features", "computed"))
     return computed
 
 
-@partial(jax.jit, static_argnums=(0, 1, 2))
+@partial(jax.jit, static_argnums=(0, 1, 2, 3))
 def _features(
-    model: Any, head: str, preprocess: Preprocess | None, variables: Variables, images: jax.Array
+    model: Any,
+    head: str,
+    preprocess: Preprocess | None,
+    precision: Precision | None,
+    variables: Variables,
+    images: jax.Array,
 ) -> jax.Array:
     images = images if preprocess is None else preprocess(images)
-    return head_features(model, head)(variables, images)
+    with products(precision):
+        found = head_features(model, head)(variables, inputs(images, precision))
+    return outputs(found, precision)
 
 
 def _fingerprint(head: str, variables: Variables, split: Arrays | Files, description: str) -> str:

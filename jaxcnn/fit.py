@@ -71,7 +71,7 @@ def fit(
         batch_size: examples a step.
         seed: decides the order of the examples and the steps' keys.
         drop_last: leave out the last partial batch of an epoch.
-        eval_batch_size: examples an evaluation step.
+        eval_batch_size: examples an evaluation step; on a mesh the next multiple of its devices.
         log_every: steps between two rows of kind "step", and between two reads of the metrics.
         checkpoint_every: steps between two checkpoints within an epoch; one follows each epoch.
         schedule: what the optimizer was built with: step -> learning rate, for the log; or a
@@ -107,9 +107,11 @@ def fit(
         eval_batch_size=eval_batch_size,
         log_every=log_every,
         checkpoint_every=checkpoint_every,
-        **({} if steps_per_call is None else {"steps_per_call": steps_per_call}),
+        steps_per_call=steps_per_call,
     )
-    devices.check_divisible(mesh, batch_size=batch_size, eval_batch_size=eval_batch_size)
+    devices.check_divisible(mesh, batch_size=batch_size)
+    if mesh is not None:
+        eval_batch_size += -eval_batch_size % mesh.size
     started = time.perf_counter()
     split, held = dataset.watched
     record = Record(

@@ -41,20 +41,20 @@ class Program(NamedTuple):
     joined: Callable[[list[TrainState]], TrainState]
 
 
-def steps_per_epoch(examples: int, batch_size: int, drop_last: bool, **numbers: int) -> int:
+def steps_per_epoch(examples: int, batch_size: int, drop_last: bool, **numbers: int | None) -> int:
     """Return the steps of an epoch, once the loop's numbers have been checked.
 
     Args:
         examples: of the training set.
         batch_size: examples a step.
         drop_last: leave out the last partial batch.
-        numbers: other arguments of the loop, by name.
+        numbers: other arguments of the loop, by name; None is no number.
 
     Raises:
         ValueError: a number below 1, or a training set smaller than one batch with `drop_last`.
     """
     for name, value in {"batch_size": batch_size, **numbers}.items():
-        if value < 1:
+        if value is not None and value < 1:
             raise ValueError(f"{name} must be at least 1, got {value}")
     steps = num_batches(examples, batch_size, drop_last)
     if steps == 0:

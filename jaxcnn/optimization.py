@@ -143,9 +143,19 @@ def _with_lookahead(
     power: float = 0.0,
     epochs: int = 1,
 ) -> optax.GradientTransformation:
-    """Let an optimizer's weights be pulled back, the more strongly the more epochs are done."""
-    growing = optim.growing_decay(decay, epochs * steps_per_epoch, power)
-    return optim.lookahead(tx, every=every, decay=growing)
+    """Let an optimizer's weights be pulled back, the more strongly the more epochs are done.
+
+    Behind the last epoch the slow weights are left, as those that such a training is for.
+    """
+    for name, value in {"every": every, "epochs": epochs}.items():
+        if not isinstance(value, int):
+            raise ValueError(f"lookahead: {name} must be a whole number, got {value!r}")
+    for name, value in {"decay": decay, "power": power}.items():
+        if not isinstance(value, int | float):
+            raise ValueError(f"lookahead: {name} must be a number, got {value!r}")
+    last = epochs * steps_per_epoch
+    growing = optim.growing_decay(decay, last, power)
+    return optim.lookahead(tx, every=every, decay=growing, last=last)
 
 
 def _arguments(settings: Settings, rate: float, steps_per_epoch: int) -> dict[str, Any]:

@@ -88,8 +88,10 @@ def from_first(function: Callable[[], _Result]) -> _Result:
             answer = pickle.dumps((True, function()))
         except (Exception, KeyboardInterrupt) as error:
             answer = pickle.dumps((False, error))
-    size = multihost_utils.broadcast_one_to_all(np.int32(len(answer)))
-    padded = np.zeros(int(size), np.uint8)
+    # Two numbers: without x64 an int64 would be cut to 32 bits.
+    sizes = np.array(divmod(len(answer), 2**30), np.int32)
+    high, low = multihost_utils.broadcast_one_to_all(sizes).tolist()
+    padded = np.zeros(high * 2**30 + low, np.uint8)
     padded[: len(answer)] = np.frombuffer(answer, np.uint8)
     good, found = pickle.loads(multihost_utils.broadcast_one_to_all(padded).tobytes())
     if not good:

@@ -208,6 +208,7 @@ def on_features(
         {"params": state.params, "batch_stats": state.batch_stats},
         preprocess=run.preprocess,
         description=json.dumps([run.input_shape, run.pixels, description]),
+        precision=settings.precision,
         **places,
     )
     watched, held = dataset.watched

@@ -30,6 +30,11 @@ _BLOCK = {"cpu": 1}
 _BLOCK_ELSEWHERE = 8
 
 
+def block_size() -> int:
+    """Return how many steps the default device takes at a time: other counts waste some."""
+    return _BLOCK.get(jax.default_backend(), _BLOCK_ELSEWHERE)
+
+
 def repeated(
     step: Callable[..., tuple[TrainState, Metrics]], most: int = MOST
 ) -> Callable[..., tuple[TrainState, Metrics]]:
@@ -46,7 +51,7 @@ def repeated(
 
     @partial(jax.jit, donate_argnums=0)
     def steps(state, first, count, *data):
-        block = _BLOCK.get(jax.default_backend(), _BLOCK_ELSEWHERE)
+        block = block_size()
 
         def one(i, carry):
             state, kept = carry
@@ -154,5 +159,6 @@ class Pace:
         now = time.perf_counter()
         if self._read is not None:
             seconds = max(now - self._read, 1e-6) / sum(counts)  # of a step
-            self._next = int(np.clip(self._SECONDS / seconds, 1, min(4 * self._next, MOST)))
+            steps = int(np.clip(self._SECONDS / seconds, 1, min(4 * self._next, MOST)))
+            self._next = steps - steps % block_size() if steps > block_size() else steps
         self._read = now

@@ -102,6 +102,7 @@ def fit_together(
         eval_batch_size=eval_batch_size,
         log_every=log_every,
         checkpoint_every=checkpoint_every,
+        steps_per_call=steps_per_call,
     )
     started = time.perf_counter()
     records = [

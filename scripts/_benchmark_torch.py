@@ -28,6 +28,8 @@ def side(job: dict[str, Any]) -> shared.Calls:
     for precision, size in shared.compared(job):
         shared.write(job, name, precision, *_numbers(job, precision, size))
     before = shared.begin()
+    if job["device_torch"] == "cuda":
+        torch.cuda.reset_peak_memory_stats()
     module, forward, step = _parts(job, job["precision"], job["batch_size"])
     product = torch.bfloat16 if job["precision"] == "bfloat16" else None
     square = torch.ones(shared.PEAK_SIZE, shared.PEAK_SIZE, dtype=product)

@@ -47,4 +47,7 @@ def run(main: Callable[..., None], *, parse: bool = True) -> None:
     except jax.errors.JaxRuntimeError as error:
         if not processes.several():
             raise
+        if "RESOURCE_EXHAUSTED" in str(error):  # its own memory, not another process
+            print(f"error: {str(error).partition(chr(10))[0]}", file=sys.stderr)
+            processes.leave(1)
         processes.lost(error)

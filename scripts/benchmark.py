@@ -59,7 +59,7 @@ def main(
     input: str | None = None,
     what: tuple[Literal["forward", "train", "epoch"], ...] = ("forward", "train"),
     forms: tuple[Literal["nchw", "channels_last", "compile", "cuda_graphs"], ...] = (),
-    epoch_steps: int = 50,
+    epoch_steps: int = 48,
     rounds: int = 9,
     calls: int = 3,
     format: Literal["text", "markdown", "json"] = "text",

@@ -22,6 +22,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
+import _mesh
 import _weights
 import numpy as np
 import tyro
@@ -130,7 +131,11 @@ def main() -> None:
         raise ValueError(f"--together: expected --seeds of at least 2, got {options.seeds}")
     if not options.compilation_cache:
         programs.keep(False)
-    mesh = _mesh(options)
+    own = options.processes, options.process, options.process_timeout
+    mesh = _mesh.joined(options.devices, options.coordinator, *own)
+    if options.together and mesh is not None and (mesh.size > 1 or processes.several()):
+        raise ValueError("--together trains on one device in one process")
+    devices.check_divisible(mesh, batch_size=options.settings.batch_size)
     workdir = processes.from_first(lambda: _workdir(recipe, options))
     options = replace(options, settings=for_its_optimizer(options.settings, RECIPES[recipe][1]))
     settings = options.settings
@@ -145,8 +150,6 @@ def main() -> None:
         log.say("no pictures: Matplotlib is missing; install jaxcnn[plot]")
     numbers = range(settings.seed, settings.seed + options.seeds)
     if options.together:
-        if mesh is not None:
-            raise ValueError("--together trains on one device in one process")
         accuracies = _train_together(numbers, dataset, workdir, options)
     else:
         accuracies = {}
@@ -161,20 +164,6 @@ def main() -> None:
             f"{chosen} accuracy over {options.seeds} seeds: {100 * summary['mean']:.2f} % "
             f"+- {100 * summary['deviation']:.2f} (mean and standard deviation)"
         )
-
-
-def _mesh(options: Options) -> Mesh | None:
-    """Join the other processes, and return the devices to train on; None for a single one."""
-    if options.coordinator is not None:
-        own = options.processes, options.process
-        processes.start(options.coordinator, *own, timeout=options.process_timeout)
-    elif (options.processes, options.process) != (None, None):
-        raise ValueError("--processes and --process: expected --coordinator with them")
-    if options.devices is not None:
-        devices.virtual(options.devices // (options.processes or 1))
-    elif not processes.several():
-        return None
-    return devices.make_mesh(options.devices)
 
 
 def _train_one(

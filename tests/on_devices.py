@@ -42,7 +42,7 @@ def steps():
 def run(folder, mesh=None, **options):
     """Train with augmentation, batch norm and dropout; the last batch of an epoch is filled up."""
     state, train_step, eval_step = steps()
-    arguments = {"epochs": EPOCHS, "batch_size": BATCH, "seed": 3, "eval_batch_size": 16}
+    arguments = {"epochs": EPOCHS, "batch_size": BATCH, "seed": 3, "eval_batch_size": 13}
     arguments |= {"checkpoint_every": 3, "log_every": 1, "mesh": mesh} | options
     state = jax.tree.map(jnp.array, state)
     return fit(state, train_step, eval_step, small_dataset(), folder, **arguments)

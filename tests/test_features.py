@@ -159,6 +159,21 @@ def test_googlenet_from_its_head_on():
     np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5)
 
 
+def test_features_are_computed_in_the_precision_that_is_asked_for(small):
+    model, variables, split, computed = small
+    options = {"preprocess": data.standardize, "batch_size": 25}
+    rounded = compute_features(model, "fc", variables, split, precision="bfloat16", **options)
+    assert rounded.images.dtype == np.float32
+    difference = np.abs(rounded.images - computed.images).max() / np.abs(computed.images).max()
+    assert 1e-5 < difference < 0.03
+    step = train.make_train_step(
+        HeadModel(model, "fc", (8, 8, 1)), optim.create("sgd", 0.02), precision="bfloat16"
+    )
+    state = jax.tree.map(jnp.copy, train.state_from(variables, optim.create("sgd", 0.02)))
+    _, metrics = step(state, next(data.train_batches(rounded, 25, seed=0, epoch=0)), KEY)
+    assert np.isfinite(metrics["loss"])
+
+
 def test_densenet121_from_its_head_on():
     model = models.create("densenet121", num_classes=3)
     part = HeadModel(model, "classifier", (32, 32, 3))

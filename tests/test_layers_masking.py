@@ -50,8 +50,8 @@ def test_batch_norm(momentum, unbiased, float64):
 
 
 def test_a_train_step_is_torchs_on_the_examples_that_count(float64):
-    """The loss, its gradient and statistics of a network with batch norms everywhere."""
-    name, shape = "resnet18", (40, 40, 3)
+    """The loss, the gradient and the statistics of a network with batch norms."""
+    name, shape = "cnn_mnist", (28, 28, 1)
     twin = reference.create(name, 10).double()
     harness.randomise(twin, seed=1)
     model = models.create(name, num_classes=10)

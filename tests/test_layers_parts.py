@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
+from flax import linen as nn
 
 from jaxcnn.layers import BatchNorm2d, masking, parts
 
@@ -82,3 +83,25 @@ def test_errors_name_the_layer():
         with parts.normalised_in(count), pytest.raises(ValueError, match=rf"'bn1'.*{message}"):
             norm.apply(variables, images, train=True, mutable=["batch_stats"])
     assert parts.parts() == 1
+
+
+def test_filling_stays_small_however_many_norms_follow(float64):
+    """A part of filling alone: an overflow in it would make NaN of all gradients."""
+
+    class Deep(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            for i in range(60):
+                x = jax.nn.relu(BatchNorm2d(1e-12, name=f"norm{i}")(x, train=True))
+            return x
+
+    images = jnp.asarray(np.random.default_rng(1).normal(size=(8, 3, 3, 2)), "f4")
+    mask, model = jnp.arange(8) < 3, Deep()
+    params = model.init(jax.random.key(0), images)["params"]
+
+    def loss(params):
+        with masking.counting(mask), parts.normalised_in(4):
+            out, _ = model.apply({"params": params}, images, mutable=["batch_stats"])
+        return jnp.mean(out.mean((1, 2, 3)), where=mask)
+
+    assert all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(jax.grad(loss)(params)))

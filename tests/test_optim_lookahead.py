@@ -45,6 +45,21 @@ def test_steps_are_torchs(name, every, decay, power, float64):
     np.testing.assert_allclose(state.slow["w"], slow, rtol=1e-12)
 
 
+def test_at_last_the_slow_weights_are_left():
+    tx = optim.lookahead(optax.sgd(0.1), every=3, decay=0.5, last=4)
+    params = jnp.asarray([1.0, -2.0])
+    state, before = tx.init(params), params
+    for step in range(1, 6):
+        updates, state = tx.update(jnp.ones(2), state, params)
+        params = optax.apply_updates(params, updates)
+        if step == 3:
+            before = params
+        if step == 4:
+            np.testing.assert_array_equal(params, before)
+            np.testing.assert_array_equal(state.slow, before)
+    np.testing.assert_allclose(params, before - 0.1, rtol=1e-6)
+
+
 def test_what_stays_keeps_its_bits():
     w = jnp.asarray(np.random.default_rng(0).normal(size=1000), jnp.float32)
     tx = optim.lookahead(optax.set_to_zero(), every=1, decay=0.77)

@@ -15,7 +15,7 @@ OPTIONS = ("--network", "mlp_mnist", "--epochs", 100_000, "--checkpoint-every", 
 
 def both(workdir, *options):
     """Start two processes; the run never ends by itself."""
-    coordinator = ("--coordinator", f"localhost:{free_port()}", "--processes", 2)
+    coordinator = ("--coordinator", f"localhost:{free_port()}", "--processes", 2, "--devices", 4)
     options = (*OPTIONS, *options, "--workdir", workdir, "--eval-batch-size", 200)
     options += (*coordinator, "--process-timeout", 10)
     return [start("train", "digits-cnn", *options, "--process", i) for i in range(2)]
@@ -105,6 +105,10 @@ def test_a_process_that_stays_alone_says_so():
 def test_options_of_the_script_that_do_not_go_together():
     said = call("train", "digits-cnn", "--processes", 2, status=2)
     assert "expected --coordinator with them" in said
+    said = call("train", "digits-cnn", "--devices", 0, status=2)
+    assert "error: devices=0: expected 1 to " in said
+    said = call("train", "digits-cnn", "--devices", 3, status=2)
+    assert "error: batch_size=64: expected a multiple of 3, the number of devices" in said
 
 
 def test_one_process_is_the_first_and_agrees_with_itself():

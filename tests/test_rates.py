@@ -65,6 +65,8 @@ def test_the_speed_recipe_steps_as_its_paper(float64):
             for key, w in theirs.items():
                 slow[key].lerp_(w.detach(), 1 - 0.774 * (step / TOTAL) ** 3)
                 w.data.copy_(slow[key])
+    for key, w in theirs.items():  # the paper's last pull has a decay of 1
+        w.data.copy_(slow[key])
 
     txs = [
         make_optimizer(RECORD, STEPS, transfer.parts(RECORD, names, STEPS, later=later), names)
@@ -177,6 +179,12 @@ def test_a_plateau_has_one_rate():
 
 
 def test_bad_lookahead():
-    for text, message in (("evry=5", "takes every, .*; got evry"), ("every=0", "every must be")):
+    for text, message in (
+        ("evry=5", "takes every, .*; got evry"),
+        ("every=0", "every must be"),
+        ("every=2.5", "every must be a whole number, got 2.5"),
+        ("epochs='a'", "epochs must be a whole number, got 'a'"),
+        ("decay='x'", "decay must be a number, got 'x'"),
+    ):
         with pytest.raises(ValueError, match=f"lookahead.*{message}"):
             make_optimizer(replace(settings_of(), lookahead=text), 1)

@@ -293,4 +293,6 @@ def test_mistakes_are_errors_before_anything_is_written(tmp_path):
             train_together(settings, (0, 1), data, tmp_path / "new")
     with pytest.raises(ValueError, match=r"^init='f\.npz': initial is None"):
         train_together(replace(settings, init="f.npz"), (0, 1), dataset, tmp_path / "new")
+    with pytest.raises(ValueError, match="steps_per_call must be at least 1, got -1"):
+        train_together(settings, (0, 1), dataset, tmp_path / "other", steps_per_call=-1)
     assert not (tmp_path / "new").exists()

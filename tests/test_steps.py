@@ -141,6 +141,16 @@ def test_bad_numbers_are_refused(tmp_path):
         run(tmp_path, steps_per_call=0)
 
 
+def test_a_gpus_calls_waste_no_steps(monkeypatch):
+    monkeypatch.setattr(many, "_BLOCK", {})
+    clock = iter([0.0, 0.02, 0.22])
+    monkeypatch.setattr(time, "perf_counter", lambda: next(clock))
+    pace = Pace(None)
+    for counts, want in (([1], 1), ([1], 4), ([40], 16)):
+        pace.read(counts)
+        assert pace.steps == want
+
+
 def test_one_program_serves_the_whole_run(tmp_path):
     """Also an epoch's last batch, which is not full."""
     assert len(small_dataset().train) % 8

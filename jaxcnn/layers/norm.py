@@ -111,9 +111,13 @@ def _statistics(images, mask, divided, unbiased):
         return jnp.repeat(values, images.shape[0] // divided, axis=0)[:, None, None]
 
     counts = None if mask is None else in_parts(mask)
-    mean, var, n = jax.vmap(_moments)(in_parts(images), counts)
-    # A part of filling alone has no statistics; of one value it has no variance.
     seen = jnp.ones(divided, bool) if counts is None else jnp.any(counts, axis=1)
+    if counts is not None:
+        # A part of filling alone is normalised by its own values: by none it would grow from norm
+        # to norm, and an overflow there would make NaN of everybody's gradient.
+        counts = counts | ~seen[:, None]
+    mean, var, n = jax.vmap(_moments)(in_parts(images), counts)
+    # A part of one value has no variance.
     n = n.astype(images.dtype)
     scaled = var * (n / jnp.maximum(n - 1, 1))[:, None] if unbiased else var
     averages = (jnp.mean(values, axis=0, where=seen[:, None]) for values in (mean, scaled))
@@ -127,7 +131,7 @@ def _moments(images, mask):
         mean = jnp.mean(images, axis=(0, 1, 2))
         return mean, jnp.mean(jnp.square(images - mean), axis=(0, 1, 2)), batch * height * width
     counts = mask[:, None, None, None]
-    n = jnp.maximum(jnp.sum(mask, dtype=images.dtype), 1) * (height * width)
+    n = jnp.sum(mask, dtype=images.dtype) * (height * width)
     mean = jnp.sum(images, axis=(0, 1, 2), where=counts) / n
     return mean, jnp.sum(jnp.square(images - mean), axis=(0, 1, 2), where=counts) / n, n
 

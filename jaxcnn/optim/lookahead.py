@@ -26,7 +26,7 @@ class Lookahead(NamedTuple):
 
 
 def lookahead(
-    tx: optax.GradientTransformation, *, every: int, decay: Decay
+    tx: optax.GradientTransformation, *, every: int, decay: Decay, last: int | None = None
 ) -> optax.GradientTransformation:
     """Pull an optimizer's weights back to a running average of them, every so many steps.
 
@@ -41,6 +41,8 @@ def lookahead(
         every: steps from one pull to the next, at least 1.
         decay: share of the slow weights that is kept, in [0, 1], or a function of the steps done,
             traced.
+        last: the step at whose end the slow weights take the others' place whole; None for no such
+            step.
 
     Returns:
         A transformation whose state is a `Lookahead`. A weight that the optimizer leaves as it is
@@ -66,7 +68,9 @@ def lookahead(
         updates, optimizer = tx.update(updates, state.optimizer, params)
         step = state.step + 1
         pull = step % every == 0
-        keep = decay(step) if callable(decay) else decay
+        keep = jnp.asarray(decay(step) if callable(decay) else decay)
+        if last is not None:
+            pull, keep = pull | (step == last), jnp.where(step == last, 1.0, keep)
 
         def followed(slow: jax.Array, w: jax.Array, change: jax.Array) -> jax.Array:
             share = 1 - jnp.asarray(keep, w.dtype)
