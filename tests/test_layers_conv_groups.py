@@ -132,7 +132,7 @@ def test_choice_of_form(monkeypatch):
         assert form("float64", (1, 2, 9, 8), (3, 3, 4, 8), 2) == "split"
     assert form("float64", (1, 2, 9, 8), (3, 3, 4, 8), 2) == "direct"
     assert form("float32", (1, 9, 9, 4), (9, 9, 1, 4), 4) == "direct"
-    assert form("float32", (1, 9, 9, 4), (3, 3, 1, 8), 4) == "depthwise"
+    assert form("float32", (1, 9, 9, 4), (3, 3, 1, 8), 4) == "direct"
     assert form("float32", (1, 9, 9, 8), (3, 3, 4, 4), 2) == "split"
     assert form("bfloat16", (1, 9, 9, 8), (3, 3, 4, 8), 2) == "split"
     # Elsewhere cuDNN or its like does the groups.

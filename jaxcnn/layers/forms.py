@@ -81,7 +81,7 @@ def conv(images: jax.Array, kernel: jax.Array, groups: int) -> Conv:
     """
     if jax.default_backend() != "cpu":
         return "convolution" if groups > 1 else _of_xla(images, kernel)
-    if direct.able(kernel, groups) and native(images.dtype.name):
+    if (direct.able(kernel, groups) or kernel.shape[2] == 1) and native(images.dtype.name):
         return "direct"
     if groups == 1:
         pointwise = kernel.shape[:2] == (1, 1)
