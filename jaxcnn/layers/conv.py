@@ -169,10 +169,10 @@ def _matrix_product(images, kernel, stride, pads, dilation, groups):
 
 
 def _direct(images, kernel, bias, stride, pads, dilation, groups) -> Any:
+    size, kernel_size = images.shape[1:3], kernel.shape[:2]
     if not direct.able(kernel, groups):  # several features a channel: a channel for each of them
         features = kernel.shape[3]
         images, groups = jnp.repeat(images, features // groups, axis=3), features
-    size, kernel_size = images.shape[1:3], kernel.shape[:2]
     outputs = output_size("conv2d", size, kernel_size, stride, pads, dilation)
     before = (pads[0][0], pads[1][0])
     window = direct.Window(size, kernel_size, outputs, stride, dilation, before, groups)
