@@ -170,8 +170,8 @@ def _matrix_product(images, kernel, stride, pads, dilation, groups):
 
 def _direct(images, kernel, bias, stride, pads, dilation, groups) -> Any:
     size, kernel_size = images.shape[1:3], kernel.shape[:2]
-    if not direct.able(kernel, groups):  # several features a channel: a channel for each of them
-        features = kernel.shape[3]
+    features = kernel.shape[3]
+    if groups > 1 and kernel.shape[2] == 1:  # several features a channel: a channel for each
         images, groups = jnp.repeat(images, features // groups, axis=3), features
     outputs = output_size("conv2d", size, kernel_size, stride, pads, dilation)
     before = (pads[0][0], pads[1][0])
