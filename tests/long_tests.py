@@ -10,12 +10,16 @@ LONG = {
         "densenet121-changes1-want1",
     ],
     "test_augment.py::test_compiled_and_mapped_over_seeds_it_gives_the_same": [""],
+    "test_augment.py::test_crops_have_the_networks_size_unless_told": [
+        "random_resized_crop(size=5)-size1"
+    ],
     "test_augment.py::test_hue_holds_where_a_compiler_computes_channels_twice": [""],
     "test_benchmark.py::test_an_epoch_in_bfloat16": [""],
     "test_benchmark.py::test_times_all_sides_in_turn": [""],
     "test_benchmark_convolutions.py::test_times_both_sides_in_turn": [""],
     "test_compare_optimizers.py::test_every_step_of_lbfgs_is_torchs": ["strong_wolfe", "None"],
-    "test_compile_time.py::test_table_of_one_run_and_the_limit_of_torch": ["text"],
+    "test_compare_optimizers.py::test_the_script_draws_both_and_keeps_the_losses": [""],
+    "test_compile_time.py::test_table_of_one_run_and_the_limit_of_torch": ["text", "markdown"],
     "test_convert_weights.py::test_torchvision_modules_travel_there_and_back": [
         "densenet121-options2",
         "googlenet-options3",
@@ -29,6 +33,7 @@ LONG = {
         "model2-size2",
     ],
     "test_figures.py::test_xlas_count_of_a_network_is_near_the_formula": ["densenet121"],
+    "test_gallery.py::test_feature_maps_are_the_layers_outputs": [""],
     "test_gallery.py::test_filters_are_those_of_the_layer_that_sees_the_image": [""],
     "test_layers_attention.py::test_second_gradients_of_gates_and_vmap": [
         "SpatialAttention-options7-arguments7-5-float64",
@@ -63,6 +68,7 @@ LONG = {
         "alexnet-float32",
     ],
     "test_parity_precision.py::test_bfloat16_rounds_and_nothing_else": ["resnet18"],
+    "test_parity_precision.py::test_table": [""],
     "test_precision.py::test_every_array_of_the_state_stays_float32": [
         "densenet_cifar",
         "googlenet_cifar",
@@ -73,6 +79,7 @@ LONG = {
         "resnet50",
     ],
     "test_processes.py::test_a_lost_process_ends_the_other_and_leaves_the_checkpoint": ["0"],
+    "test_processes.py::test_a_signal_to_one_stops_both": [""],
     "test_runs.py::test_resume_with_each_new_setting_to_the_bit": ["optimizer0"],
     "test_runs_transfer.py::test_resume_to_the_bit": ["augment"],
     "test_scripts.py::test_a_diverging_run_says_so": [""],
