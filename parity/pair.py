@@ -64,8 +64,6 @@ class Pair:
         """Call `flax_module.apply`, with `train` where the module takes it."""
         if _takes_train(self.flax_module):
             options["train"] = train
-        if self.products == "float32":
-            return self.flax_module.apply(variables, images, **options)
         with computed.products(self.products):
             rounded = computed.inputs(images, self.products)
             out = self.flax_module.apply(variables, rounded, **options)

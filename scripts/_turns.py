@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 # Before JAX is imported: by default its first process takes three quarters of a GPU's memory.
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
@@ -31,6 +31,7 @@ Side = Callable[[dict[str, Any]], dict[str, Callable[[], Any]]]
 """job -> name -> one timed call. JSON can hold a job; its `calls` are the calls of a block. A call
 named `FACTS` is not timed: at the end it returns what else the side has to tell, as JSON can."""
 
+Name = TypeVar("Name")
 ORDER = ("jax", "torch")
 FACTS = "facts"
 _CHILD = "--measure-one"
@@ -104,6 +105,25 @@ def measure(
         side: {name: [one[name] for one in blocks] for name in blocks[0]}
         for side, blocks in found.items()
     }
+
+
+def in_turn(blocks: Mapping[Name, Callable[[], Any]], rounds: int) -> dict[Name, list[float]]:
+    """Time blocks of one process in turn; who goes first takes turns too.
+
+    Args:
+        blocks: name -> a block, warm.
+        rounds: times that each is called, > 0.
+
+    Returns:
+        Name -> milliseconds of every round.
+    """
+    names = list(blocks)
+    found: dict[Name, list[float]] = {name: [] for name in names}
+    for i in range(rounds):
+        first = i % len(names)
+        for name in names[first:] + names[:first]:
+            found[name].append(_milliseconds(blocks[name]))
+    return found
 
 
 def compare(ours: list[float], theirs: Mapping[str, list[float]]) -> tuple[str, dict[str, Any]]:
@@ -229,7 +249,7 @@ def _child(sides: Mapping[str, Side], side: str, text: str) -> None:
         print(json.dumps(block), flush=True)
 
 
-def _milliseconds(call: Callable[[], None]) -> float:
+def _milliseconds(call: Callable[[], Any]) -> float:
     start = time.perf_counter()
     call()
     return 1e3 * (time.perf_counter() - start)

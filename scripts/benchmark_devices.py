@@ -17,7 +17,6 @@ of devices take XLA's convolutions, because our own CPU code is for one device.
 """
 
 import statistics
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -77,7 +76,10 @@ def main(
             block()
         with _turns.machine() as facts:
             facts["device"] = jax.devices()[0].device_kind
-            found = measure(sides, rounds)
+            found = {
+                side: [block / calls for block in blocks]
+                for side, blocks in _turns.in_turn(sides, rounds).items()
+            }
     rows = [_row(*side, batch, found) for side in sides]
     table = [_cells(row) for row in rows]
     last = rows[-1]
@@ -87,24 +89,6 @@ def main(
     )
     described = {"network": network, "rounds": rounds, "calls": calls}
     _turns.publish(described, facts, rows, _HEADINGS, table, format, out)
-
-
-def measure(
-    sides: dict[tuple[str, int], Callable[[], float]], rounds: int
-) -> dict[tuple[str, int], list[float]]:
-    """Return the milliseconds of a step of every side in every round, the sides in turn.
-
-    Args:
-        sides: (scaling, devices) -> a block, warm, which returns a step's milliseconds.
-        rounds: blocks that each side times.
-    """
-    order = list(sides)
-    found: dict[tuple[str, int], list[float]] = {side: [] for side in order}
-    for i in range(rounds):
-        turned = i % len(order)
-        for side in order[turned:] + order[:turned]:
-            found[side].append(sides[side]())
-    return found
 
 
 def _numbers(most: int | None) -> list[int]:
@@ -119,8 +103,8 @@ def _numbers(most: int | None) -> list[int]:
     return [2**i for i in range(most.bit_length())]
 
 
-def _block(network: str, count: int, batch: int, calls: int) -> Callable[[], float]:
-    """Return what times some steps on so many devices."""
+def _block(network: str, count: int, batch: int, calls: int) -> Callable[[], None]:
+    """Return what takes some steps on so many devices."""
     mesh = meshes.make_mesh(count)
     model = models.create(network, num_classes=10)
     tx = optim.create("sgd", 0.01, momentum=0.9, weight_decay=1e-4)
@@ -133,13 +117,11 @@ def _block(network: str, count: int, batch: int, calls: int) -> Callable[[], flo
     data = meshes.placed({"images": images, "labels": labels}, mesh)
     step, key = meshes.within(mesh, make_train_step(model, tx)), jax.random.key(1)
 
-    def block() -> float:
+    def block() -> None:
         nonlocal state
-        began = time.perf_counter()
         for _ in range(calls):
             state, _metrics = step(state, data, key)
         jax.block_until_ready(state)
-        return 1e3 * (time.perf_counter() - began) / calls
 
     return block
 

@@ -13,7 +13,6 @@ the ratios and the quartiles. On a machine that does other work neither says muc
 
 import itertools
 import statistics
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -158,15 +157,10 @@ def measure(
     Returns:
         Name -> images/s of every round.
     """
-    names = list(sides)
-    found: dict[str, list[float]] = {name: [] for name in names}
-    for i in range(rounds):
-        first = i % len(names)
-        for name in names[first:] + names[:first]:
-            began = time.perf_counter()
-            sides[name]()
-            found[name].append(images[name] / (time.perf_counter() - began))
-    return found
+    return {
+        name: [1e3 * images[name] / ms for ms in found]
+        for name, found in _turns.in_turn(sides, rounds).items()
+    }
 
 
 if __name__ == "__main__":

@@ -32,6 +32,13 @@ def until(condition):
         time.sleep(0.005)
 
 
+def late(release):
+    """Yield a batch, and another one once it may."""
+    yield from numbered(1)
+    release.wait(20)
+    yield from numbered(1)
+
+
 def test_batches_are_the_same_and_on_the_device():
     found = list(Prefetched(numbered(9)))
     for got, want in zip(found, numbered(9), strict=True):
@@ -80,13 +87,8 @@ def test_an_interrupted_wait_ends_the_thread():
     """As Ctrl-C in the midst of waiting: the error leaves the loop, which drops its batches."""
     release = threading.Event()
 
-    def slow():
-        yield from numbered(1)
-        release.wait(20)
-        yield from numbered(1)
-
     def loop():
-        for number, _ in enumerate(Prefetched(slow())):
+        for number, _ in enumerate(Prefetched(late(release))):
             if number == 0:
                 threading.Timer(0.05, release.set).start()
                 raise KeyboardInterrupt
@@ -122,12 +124,7 @@ class Running:
 def test_waiting_is_what_is_left_when_the_device_has_finished():
     release = threading.Event()
 
-    def slow():
-        yield from numbered(1)
-        release.wait(20)
-        yield from numbered(1)
-
-    batches = Prefetched(slow())
+    batches = Prefetched(late(release))
     next(batches)
     running = Running(0.1, threading.Timer(0.1, release.set).start)
     begun = time.perf_counter()
