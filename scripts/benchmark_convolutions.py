@@ -58,7 +58,7 @@ def main(
     layers: int = 4,
     dtype: Literal["float32", "float64"] = "float32",
     rounds: int = 15,
-    calls: int = 3,
+    calls: int = 10,
     format: Literal["text", "json"] = "text",
     out: Path | None = None,
 ) -> None:
@@ -70,7 +70,8 @@ def main(
         layers: of one call; times are of all of them.
         dtype: of images and weights.
         rounds: blocks that each side times.
-        calls: calls a block; its time is the fastest call's.
+        calls: calls a block; its time is the fastest call's. The first ones of a block bring back
+            into the caches what the other side's block drove out of them.
         format: of the table.
         out: file to write the table to, in place of standard output.
     """

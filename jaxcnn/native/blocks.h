@@ -4,54 +4,64 @@
 
 #include <vector>
 
+#include "chunks.h"
 #include "vectors.h"
 
 namespace jaxcnn {
 
-// A tap of the pixels of a run: where its first pixel's source is, and its weights.
-template <typename T>
-struct Tap {
-  const T* source;
-  const T* weights;
+// Numbers side by side that pixels take, `offset` from their own start; `at` in the order of
+// weights.
+struct Segment {
+  int64_t offset, at, length;
 };
 
-// to[p, v] = sum over taps and channels k of source[p, k] weights[k, v]; depthwise, where source
-// channels are target channels, sum over taps of source[p, v] weights[v]. The pixels start at
-// `offset` from the taps' sources.
-template <typename T, bool kDepthwise, int L, int V, int P>
-inline void gather_block(const Tap<T>* taps, int64_t ntaps, int64_t channels, int64_t source_step,
-                         int64_t offset, const T* bias, T* to, int64_t to_step) {
+// Weights of a chunk of target channels, of which `kept` are there, and their bias or null.
+template <typename T>
+struct Panel {
+  Chunk chunk;
+  int64_t kept;
+  T* weights;  // [number of the segments][channel of the chunk]
+  const T* bias;
+};
+
+// to[p][v] = bias[v] + sum over the segments' numbers k of from[p][k] weights[k, v]; all pixels'
+// numbers are `shift` further on.
+template <typename T, int L, int V, int P>
+JAXCNN_BLOCK void gather_block(const T* const* from, T* const* to, const Segment* segments,
+                               int64_t count, int64_t shift, const Panel<T>& panel) {
   // A sum waits four cycles for itself: few sums are divided, so that there are eight at work.
-  constexpr int U = kDepthwise || P * V >= 8 ? 1 : 8 / (P * V);
-  Vec<T, L> sums[U][P][V] = {};
-  for (int p = 0; bias && p < P; ++p)
-    for (int v = 0; v < V; ++v) sums[0][p][v] = load<T, L>(bias + v * L);
-  auto add = [&](const T* source, const T* weights, int u) {
-    Vec<T, L> w[V];
-    for (int v = 0; v < V; ++v) w[v] = load<T, L>(weights + v * L);
-    for (int p = 0; p < P; ++p) {
-      const T* x = source + p * source_step;
-      for (int v = 0; v < V; ++v) {
-        if constexpr (kDepthwise)
-          sums[u][p][v] += load<T, L>(x + v * L) * w[v];
-        else
-          sums[u][p][v] += *x * w[v];
-      }
-    }
-  };
-  for (int64_t t = 0; t < ntaps; ++t) {
-    const T* source = taps[t].source + offset;
-    const T* weights = taps[t].weights;
+  constexpr int U = P * V >= 6 ? 1 : 8 / (P * V);
+  Vec<T, L> sums[U][P][V];
+  unrolled<V>([&](auto v) {
+    const Vec<T, L> b = panel.bias ? load_some<T, L>(panel.bias + v * L, panel.kept) : Vec<T, L>();
+    unrolled<P>(
+        [&](auto p) { unrolled<U>([&](auto u) { sums[u][p][v] = u == 0 ? b : Vec<T, L>(); }); });
+  });
+  for (const Segment* segment = segments; segment < segments + count; ++segment) {
+    const T* x[P];
+    unrolled<P>([&](auto p) { x[p] = from[p] + segment->offset + shift; });
+    const T* weights = panel.weights + segment->at * V * L;
+    auto add = [&](int64_t k, auto u) {
+      Vec<T, L> w[V];
+      unrolled<V>([&](auto v) {
+        // Several vectors a number are more than the first cache holds.
+        if constexpr (V > 1) __builtin_prefetch(weights + (kAhead * V + v) * L, 0, 3);
+        w[v] = load<T, L>(weights + v * L);
+      });
+      weights += V * L;
+      unrolled<P>([&](auto p) { unrolled<V>([&](auto v) { sums[u][p][v] += x[p][k] * w[v]; }); });
+    };
     int64_t k = 0;
-    for (; k + U <= channels; k += U, weights += U * V * L)
-      for (int u = 0; u < U; ++u) add(source + k + u, weights + u * V * L, u);
-    for (; k < channels; ++k, weights += V * L) add(source + k, weights, 0);
+    for (; k + U <= segment->length; k += U) unrolled<U>([&](auto u) { add(k + u, u); });
+    for (; U > 1 && k < segment->length; ++k) add(k, kFirst);
   }
-  for (int p = 0; p < P; ++p)
-    for (int v = 0; v < V; ++v) {
-      for (int u = 1; u < U; ++u) sums[0][p][v] += sums[u][p][v];
-      store<T, L>(to + p * to_step + v * L, sums[0][p][v]);
-    }
+  unrolled<P>([&](auto p) {
+    T* y = to[p] + panel.chunk.offset;
+    unrolled<V>([&](auto v) {
+      unrolled<U - 1>([&](auto u) { sums[0][p][v] += sums[u + 1][p][v]; });
+      store_some<T, L>(y + v * L, sums[0][p][v], panel.kept);
+    });
+  });
 }
 
 // Two rows of pixels, image by output.
@@ -71,46 +81,45 @@ struct Pixels {
 
 // to[c, v] += sum over rows and pixels of images[c] outputs[v]
 template <typename T, int L, int V, int P>
-inline void kernel_block(const Pixels<T>& pixels, T* to, int64_t to_step) {
+JAXCNN_BLOCK void kernel_block(const Pixels<T>& pixels, T* to, int64_t to_step) {
   const int64_t image_step = pixels.image_step, output_step = pixels.output_step;
-  Vec<T, L> sums[P][V] = {};
+  Vec<T, L> sums[P][V];
+  unrolled<P>([&](auto p) { unrolled<V>([&](auto v) { sums[p][v] = Vec<T, L>(); }); });
   for (const Rows<T>& row : pixels.rows) {
     const T* x = row.images + pixels.image_channel;
     const T* g = row.outputs + pixels.output_channel;
     for (int64_t i = 0; i < pixels.count; ++i, x += image_step, g += output_step) {
       Vec<T, L> d[V];
-      for (int v = 0; v < V; ++v) d[v] = load<T, L>(g + v * L);
-      for (int p = 0; p < P; ++p)
-        for (int v = 0; v < V; ++v) sums[p][v] += x[p] * d[v];
+      unrolled<V>([&](auto v) { d[v] = load<T, L>(g + v * L); });
+      unrolled<P>([&](auto p) { unrolled<V>([&](auto v) { sums[p][v] += x[p] * d[v]; }); });
     }
   }
-  for (int p = 0; p < P; ++p)
-    for (int v = 0; v < V; ++v) {
-      T* at = to + p * to_step + v * L;
-      store<T, L>(at, load<T, L>(at) + sums[p][v]);
-    }
+  unrolled<P>([&](auto p) {
+    unrolled<V>([&](auto v) { add_to<T, L>(to + v * L, sums[p][v]); });
+    to += to_step;
+  });
 }
 
 // to[j, v] += sum over rows and pixels of images[j, v] outputs[v], for J taps side by side
 template <typename T, int L, int V, int J>
-inline void depthwise_kernel_block(const Pixels<T>& pixels, int64_t tap_step, T* to,
-                                   int64_t to_step) {
+JAXCNN_BLOCK void depthwise_kernel_block(const Pixels<T>& pixels, int64_t tap_step, T* to,
+                                         int64_t to_step) {
   const int64_t image_step = pixels.image_step, output_step = pixels.output_step;
-  Vec<T, L> sums[J][V] = {};
+  Vec<T, L> sums[J][V];
+  unrolled<J>([&](auto j) { unrolled<V>([&](auto v) { sums[j][v] = Vec<T, L>(); }); });
   for (const Rows<T>& row : pixels.rows) {
     const T* x = row.images + pixels.image_channel;
     const T* g = row.outputs + pixels.output_channel;
     for (int64_t i = 0; i < pixels.count; ++i, x += image_step, g += output_step)
-      for (int v = 0; v < V; ++v) {
+      unrolled<V>([&](auto v) {
         const Vec<T, L> d = load<T, L>(g + v * L);
-        for (int j = 0; j < J; ++j) sums[j][v] += load<T, L>(x + j * tap_step + v * L) * d;
-      }
+        unrolled<J>([&](auto j) { sums[j][v] += load<T, L>(x + j * tap_step + v * L) * d; });
+      });
   }
-  for (int j = 0; j < J; ++j)
-    for (int v = 0; v < V; ++v) {
-      T* at = to + j * to_step + v * L;
-      store<T, L>(at, load<T, L>(at) + sums[j][v]);
-    }
+  unrolled<J>([&](auto j) {
+    unrolled<V>([&](auto v) { add_to<T, L>(to + v * L, sums[j][v]); });
+    to += to_step;
+  });
 }
 
 }  // namespace jaxcnn

@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include "blocks.h"
 #include "buffer.h"
 #include "chunks.h"
 #include "parallel.h"
@@ -16,38 +17,6 @@ namespace jaxcnn {
 // Pixels of a block: their sums, V vectors each, fill most of the registers.
 template <int V>
 inline constexpr int kBlockPixels = V == 1 ? 8 : 6;
-
-// A phase's weights for a chunk of target channels, and their bias or null.
-template <typename T>
-struct Panel {
-  Chunk chunk;
-  int64_t kept;
-  T* weights;  // [number of the segments][channel of the chunk]
-  const T* bias;
-};
-
-// to[p][v] = bias[v] + sum over the segments' numbers k of from[p][k] weights[k, v]
-template <typename T, int L, int V, int P>
-inline void dense_block(const T* const* from, T* const* to, const Segment* segments, int64_t count,
-                        const T* weights, const Panel<T>& panel) {
-  Vec<T, L> sums[P][V] = {};
-  for (int p = 0; panel.bias && p < P; ++p)
-    for (int v = 0; v < V; ++v) sums[p][v] = load_some<T, L>(panel.bias + v * L, panel.kept);
-  for (const Segment* segment = segments; segment < segments + count; ++segment) {
-    const T* x[P];
-    for (int p = 0; p < P; ++p) x[p] = from[p] + segment->offset;
-    for (int64_t k = 0; k < segment->length; ++k, weights += V * L) {
-      for (int v = 0; v < V; ++v) __builtin_prefetch(weights + (kAhead * V + v) * L, 0, 3);
-      Vec<T, L> w[V];
-      for (int v = 0; v < V; ++v) w[v] = load<T, L>(weights + v * L);
-      for (int p = 0; p < P; ++p)
-        for (int v = 0; v < V; ++v) sums[p][v] += x[p][k] * w[v];
-    }
-  }
-  for (int p = 0; p < P; ++p)
-    for (int v = 0; v < V; ++v)
-      store_some<T, L>(to[p] + panel.chunk.offset + v * L, sums[p][v], panel.kept);
-}
 
 // Copy a kernel's weights of a phase into the order in which a block reads them.
 template <typename T>
@@ -117,9 +86,8 @@ void sweep_dense(const Targets<T>& targets, const std::vector<Segment>& taken, i
   constexpr int P = kBlockPixels<V>;
   for (int64_t p = 0; p < targets.count; p += P) {
     const auto [low, high] = targets.rows_inside(p, p + P);
-    const int64_t skipped = low * across * (taken.empty() ? 0 : taken[0].length);
-    dense_block<T, L, V, P>(&targets.from[p], &targets.to[p], taken.data() + low * across,
-                            (high - low) * across, panel.weights + skipped * V * L, panel);
+    gather_block<T, L, V, P>(&targets.from[p], &targets.to[p], taken.data() + low * across,
+                             (high - low) * across, 0, panel);
   }
 }
 

@@ -26,15 +26,13 @@ struct Numbers {
 inline std::vector<Numbers> blocks(const std::vector<Segment>& segments, int64_t begin, int64_t end,
                                    int most) {
   std::vector<Numbers> found;
-  int64_t first = 0;  // of a segment
   for (const Segment& segment : segments) {
-    const int64_t stop = std::min(end, first + segment.length);
-    for (int64_t at = std::max(begin, first); at < stop; at += found.back().count) {
+    const int64_t stop = std::min(end, segment.at + segment.length);
+    for (int64_t at = std::max(begin, segment.at); at < stop; at += found.back().count) {
       int count = std::min<int64_t>(stop - at, most);
       if (count > 6 && count < most) count = count < 8 ? 6 : 8;
-      found.push_back({segment.offset + at - first, at, count});
+      found.push_back({segment.offset + at - segment.at, at, count});
     }
-    first += segment.length;
   }
   return found;
 }
@@ -64,30 +62,35 @@ void with_count(int count, F&& f) {
 
 // to[b, v] += sum over pixels of from[pixel][b] outputs[pixel, v], the first `kept` of v
 template <typename T, int L, int V, int B>
-inline void gradient_block(const T* const* from, int64_t offset, const T* outputs, int64_t pixels,
-                           T* to, int64_t to_step, int64_t kept) {
+JAXCNN_BLOCK void gradient_block(const T* const* from, int64_t offset, const T* outputs,
+                                 int64_t pixels, T* to, int64_t to_step, int64_t kept) {
   // A sum waits four cycles for itself: few sums are divided, so that there are eight at work.
   constexpr int U = B * V >= 8 ? 1 : 8 / (B * V);
-  Vec<T, L> sums[U][B][V] = {};
-  auto add = [&](int64_t p, int u) {
+  Vec<T, L> sums[U][B][V];
+  unrolled<U>([&](auto u) {
+    unrolled<B>([&](auto b) { unrolled<V>([&](auto v) { sums[u][b][v] = Vec<T, L>(); }); });
+  });
+  auto add = [&](int64_t p, auto u) {
     const T* x = from[p] + offset;
     const T* g = outputs + p * V * L;
-    for (int v = 0; v < V; ++v) __builtin_prefetch(g + (kAhead * V + v) * L, 0, 3);
     Vec<T, L> d[V];
-    for (int v = 0; v < V; ++v) d[v] = load<T, L>(g + v * L);
-    for (int b = 0; b < B; ++b)
-      for (int v = 0; v < V; ++v) sums[u][b][v] += x[b] * d[v];
+    unrolled<V>([&](auto v) {
+      __builtin_prefetch(g + (kAhead * V + v) * L, 0, 3);
+      d[v] = load<T, L>(g + v * L);
+    });
+    unrolled<B>([&](auto b) { unrolled<V>([&](auto v) { sums[u][b][v] += x[b] * d[v]; }); });
   };
   int64_t p = 0;
-  for (; p + U <= pixels; p += U)
-    for (int u = 0; u < U; ++u) add(p + u, u);
-  for (; p < pixels; ++p) add(p, 0);
-  for (int b = 0; b < B; ++b)
-    for (int v = 0; v < V; ++v) {
-      for (int u = 1; u < U; ++u) sums[0][b][v] += sums[u][b][v];
-      T* at = to + b * to_step + v * L;
+  for (; p + U <= pixels; p += U) unrolled<U>([&](auto u) { add(p + u, u); });
+  for (; U > 1 && p < pixels; ++p) add(p, kFirst);
+  unrolled<B>([&](auto b) {
+    unrolled<V>([&](auto v) {
+      unrolled<U - 1>([&](auto u) { sums[0][b][v] += sums[u + 1][b][v]; });
+      T* at = to + v * L;
       store_some<T, L>(at, load_some<T, L>(at, kept) + sums[0][b][v], kept);
-    }
+    });
+    to += to_step;
+  });
 }
 
 // A chunk of the outputs' channels side by side, pixel by pixel.

@@ -80,6 +80,16 @@ inline std::vector<Run> runs(const Axis& axis, bool backward) {
   return found;
 }
 
+// The taps of each of an axis's targets.
+inline std::vector<std::vector<Source>> taps_by_target(const Axis& axis, bool backward) {
+  std::vector<std::vector<Source>> found(backward ? axis.images : axis.outputs);
+  for (const Run& run : runs(axis, backward))
+    for (int64_t i = 0; i < run.count; ++i)
+      for (Source tap : run.taps)
+        found[run.start + i * run.step].emplace_back(tap.first, tap.second + i * run.source_step);
+  return found;
+}
+
 }  // namespace jaxcnn
 
 #endif

@@ -51,54 +51,57 @@ inline Vec<T, kLanes<T> / 2> other(Vec<T, kLanes<T>> numbers) {
 
 // As gather_block, of an even number of channels, with weights[k / 2][v][k % 2].
 template <typename T, int L, int P>
-inline void narrow_gather_block(const Tap<T>* taps, int64_t ntaps, int64_t channels,
-                                int64_t source_step, int64_t offset, const T* bias, T* to,
-                                int64_t to_step) {
-  constexpr int W = kLanes<T>, U = P >= 8 ? 1 : 8 / P;
-  Vec<T, W> sums[U][P] = {};
-  auto add = [&](const T* source, const T* weights, int u) {
-    const Vec<T, W> w = load<T, W>(weights);
-    for (int p = 0; p < P; ++p) sums[u][p] += repeat(source + p * source_step) * w;
-  };
-  for (int64_t t = 0; t < ntaps; ++t) {
-    const T* source = taps[t].source + offset;
-    const T* weights = taps[t].weights;
+JAXCNN_BLOCK void narrow_gather_block(const T* const* from, T* const* to, const Segment* segments,
+                                      int64_t count, int64_t shift, const Panel<T>& panel) {
+  constexpr int W = kLanes<T>, U = P >= 6 ? 1 : 8 / P;
+  Vec<T, W> sums[U][P];
+  unrolled<U>([&](auto u) { unrolled<P>([&](auto p) { sums[u][p] = Vec<T, W>(); }); });
+  for (const Segment* segment = segments; segment < segments + count; ++segment) {
+    const T* x[P];
+    unrolled<P>([&](auto p) { x[p] = from[p] + segment->offset + shift; });
+    const T* weights = panel.weights + segment->at * L;
+    auto add = [&](int64_t k, auto u) {
+      const Vec<T, W> w = load<T, W>(weights);
+      weights += W;
+      unrolled<P>([&](auto p) { sums[u][p] += repeat(x[p] + k) * w; });
+    };
     int64_t k = 0;
-    for (; k + 2 * U <= channels; k += 2 * U, weights += U * W)
-      for (int u = 0; u < U; ++u) add(source + k + 2 * u, weights + u * W, u);
-    for (; k < channels; k += 2, weights += W) add(source + k, weights, 0);
+    for (; k + 2 * U <= segment->length; k += 2 * U)
+      unrolled<U>([&](auto u) { add(k + 2 * u, u); });
+    for (; U > 1 && k < segment->length; k += 2) add(k, kFirst);
   }
-  for (int p = 0; p < P; ++p) {
-    for (int u = 1; u < U; ++u) sums[0][p] += sums[u][p];
+  unrolled<P>([&](auto p) {
+    unrolled<U - 1>([&](auto u) { sums[0][p] += sums[u + 1][p]; });
     const auto sum = other<T, 0>(sums[0][p]) + other<T, 1>(sums[0][p]);
-    store<T, L>(to + p * to_step, bias ? sum + load<T, L>(bias) : sum);
-  }
+    store<T, L>(to[p] + panel.chunk.offset, panel.bias ? sum + load<T, L>(panel.bias) : sum);
+  });
 }
 
 // As kernel_block, of an even number P of channels.
 template <typename T, int L, int P>
-inline void narrow_kernel_block(const Pixels<T>& pixels, T* to, int64_t to_step) {
+JAXCNN_BLOCK void narrow_kernel_block(const Pixels<T>& pixels, T* to, int64_t to_step) {
   const int64_t image_step = pixels.image_step, output_step = pixels.output_step;
   constexpr int W = kLanes<T>, kPairs = P / 2, U = kPairs >= 8 ? 1 : 8 / kPairs;
-  Vec<T, W> sums[U][kPairs] = {};
-  auto add = [&](const T* x, const T* g, int u) {
+  Vec<T, W> sums[U][kPairs];
+  unrolled<U>([&](auto u) { unrolled<kPairs>([&](auto p) { sums[u][p] = Vec<T, W>(); }); });
+  auto add = [&](const T* x, const T* g, auto u) {
     const Vec<T, W> d = twice(g);
-    for (int p = 0; p < kPairs; ++p) sums[u][p] += repeat(x + 2 * p) * d;
+    unrolled<kPairs>([&](auto p) { sums[u][p] += repeat(x + 2 * p) * d; });
   };
   for (const Rows<T>& row : pixels.rows) {
     const T* x = row.images + pixels.image_channel;
     const T* g = row.outputs + pixels.output_channel;
     int64_t i = 0;
     for (; i + U <= pixels.count; i += U, x += U * image_step, g += U * output_step)
-      for (int u = 0; u < U; ++u) add(x + u * image_step, g + u * output_step, u);
-    for (; i < pixels.count; ++i, x += image_step, g += output_step) add(x, g, 0);
+      unrolled<U>([&](auto u) { add(x + u * image_step, g + u * output_step, u); });
+    for (; U > 1 && i < pixels.count; ++i, x += image_step, g += output_step) add(x, g, kFirst);
   }
-  auto put = [&](T* at, Vec<T, L> sum) { store<T, L>(at, load<T, L>(at) + sum); };
-  for (int p = 0; p < kPairs; ++p) {
-    for (int u = 1; u < U; ++u) sums[0][p] += sums[u][p];
-    put(to + 2 * p * to_step, other<T, 0>(sums[0][p]));
-    put(to + (2 * p + 1) * to_step, other<T, 1>(sums[0][p]));
-  }
+  unrolled<kPairs>([&](auto p) {
+    unrolled<U - 1>([&](auto u) { sums[0][p] += sums[u + 1][p]; });
+    add_to<T, L>(to, other<T, 0>(sums[0][p]));
+    add_to<T, L>(to + to_step, other<T, 1>(sums[0][p]));
+    to += 2 * to_step;
+  });
 }
 
 }  // namespace jaxcnn

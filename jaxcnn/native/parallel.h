@@ -10,6 +10,7 @@
 #include <memory>
 #include <mutex>
 
+#include "geometry.h"
 #include "xla/ffi/api/ffi.h"
 
 namespace jaxcnn {
@@ -41,6 +42,16 @@ inline void parallel(ThreadPool& pool, int64_t count, const std::function<void(i
   work();
   std::unique_lock<std::mutex> lock(shared->mutex);
   shared->all.wait(lock, [&] { return shared->done == count; });
+}
+
+// Rows of all images' targets that a task takes: few enough to stay in the second cache with what
+// they are computed of, and not so many that a thread waits for another's at the end.
+template <typename T>
+int64_t rows_of_task(const ThreadPool& pool, const Array<const T>& source, const Array<T>& target) {
+  const int64_t bytes = (source.w * source.c + target.w * target.c) * sizeof(T);
+  const int64_t fit = (1 << 18) / std::max<int64_t>(bytes, 1);
+  const int64_t share = target.n * target.h / (4 * std::max<int64_t>(pool.num_threads(), 1));
+  return std::max<int64_t>(1, std::min(fit, share));
 }
 
 }  // namespace jaxcnn

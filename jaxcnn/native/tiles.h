@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <vector>
 
+#include "blocks.h"
 #include "buffer.h"
 #include "phases.h"
 
@@ -79,24 +80,21 @@ class Tile {
   std::vector<const T*> starts_;
 };
 
-// Numbers side by side that all targets take, from their own start.
-struct Segment {
-  int64_t offset, length;
-};
-
 // A pixel's channels, tap by tap; taps side by side are one segment.
 inline std::vector<Segment> segments(const Phase& rows, const Phase& columns, int64_t row_step,
                                      int64_t channels) {
   std::vector<Segment> found;
   const int64_t across = columns.taps.size();
+  int64_t number = 0;
   for (size_t i = 0; i < rows.taps.size(); ++i) {
     const int64_t at = i * rows.tap_step * row_step;
     if (columns.tap_step == 1 && across > 0) {
-      found.push_back({at, across * channels});
+      found.push_back({at, number, across * channels});
+      number += across * channels;
       continue;
     }
-    for (int64_t j = 0; j < across; ++j)
-      found.push_back({at + j * columns.tap_step * channels, channels});
+    for (int64_t j = 0; j < across; ++j, number += channels)
+      found.push_back({at + j * columns.tap_step * channels, number, channels});
   }
   return found;
 }
