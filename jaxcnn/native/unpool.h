@@ -4,10 +4,24 @@
 
 #include <algorithm>
 
+#include "chunks.h"
 #include "geometry.h"
 #include "parallel.h"
 
 namespace jaxcnn {
+
+// Add to C channels of a pixel the gradients of those whose place is the tap. Of 32 that nothing
+// else points to the compiler makes vectors, of 16 it does not.
+template <int C, typename T>
+inline void add_where(const int8_t* __restrict places, int8_t tap, const T* __restrict gradients,
+                      T* __restrict to) {
+  if constexpr (C == 16 && kLanes<T> == 16) {
+    const auto at = __builtin_convertvector(load<int8_t, C>(places), Vec<int32_t, C>);
+    add_to<T, C>(to, at == int32_t(tap) ? load<T, C>(gradients) : Vec<T, C>());
+  } else {
+    for (int c = 0; c < C; ++c) to[c] += places[c] == tap ? gradients[c] : T(0);
+  }
+}
 
 // Each pixel of the images is given the gradients of the windows whose maximum it was: `places` has
 // the tap, counted row by row, of each.
@@ -31,7 +45,13 @@ void scatter_maxima(ThreadPool& pool, const Array<const int8_t>& places,
             const int8_t* place = places.at(image, row, column);
             const T* gradient = gradients.at(image, row, column);
             T* to = images.at(image, y, columns.pixel(column, j));
-            for (int64_t c = 0; c < channels; ++c) to[c] += place[c] == tap ? gradient[c] : T(0);
+            int64_t c = 0;
+            auto add = [&]<int C>() {
+              for (; c + C <= channels; c += C) add_where<C>(place + c, tap, gradient + c, to + c);
+            };
+            add.template operator()<32>();
+            add.template operator()<16>();
+            add.template operator()<1>();
           }
         }
       }
