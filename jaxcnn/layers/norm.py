@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import lax
 
-from jaxcnn.layers import half, masking, parts
+from jaxcnn.layers import forms, half, masking, moments, parts
 from jaxcnn.layers.initializers import Initializer
 from jaxcnn.layers.window import check_images
 
@@ -127,6 +127,8 @@ def _statistics(images, mask, divided, unbiased):
 def _moments(images, mask):
     """Return mean, variance (C,) and number of values a channel, of the examples that count."""
     batch, height, width, _ = images.shape
+    if mask is None and forms.native(images.dtype.name):
+        return *moments.moments(images), batch * height * width
     if mask is None:
         mean = jnp.mean(images, axis=(0, 1, 2))
         return mean, jnp.mean(jnp.square(images - mean), axis=(0, 1, 2)), batch * height * width
@@ -140,6 +142,10 @@ def _normalise(images, mean, var, scale, bias, eps):
     # One multiplication and one addition a value, but centred first: x * a + (bias - mean * a)
     # would cancel where the mean is large against the deviation.
     factor = lax.rsqrt(var + eps)
-    if scale is None:
-        return (images - mean) * factor
-    return (images - mean) * (scale * factor) + bias
+    if scale is not None:
+        factor = scale * factor
+    if mean.ndim == 1 and forms.native(images.dtype.name):
+        bias = jnp.zeros_like(mean) if bias is None else bias
+        return moments.scaled(images, mean, factor, bias)
+    out = (images - mean) * factor
+    return out if bias is None else out + bias

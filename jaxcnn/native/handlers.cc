@@ -1,12 +1,17 @@
-// Direct convolutions of NHWC images, their gradients and a max pool's, for XLA's CPU client.
+// Direct convolutions of NHWC images, their gradients and a max pool's, and sums of a batch norm,
+// for XLA's CPU client.
 //
 // Three bilinear functions of images (N, H, W, C), kernels (kh, kw, C / groups, F) and outputs
 // (N, OH, OW, F): `outputs` of images and kernel, `images` (their gradient) of outputs and kernel,
 // `kernel` (its gradient) of images and outputs. To the outputs a bias (F) is added, of which there
 // is none where it has no number. The attribute `window` has the strides, dilations and zeros
 // before the images, (h, w) each, and the groups.
+//
+// Of images x and centres m (C), channel by channel, (2, C): `moments` are their mean and the mean
+// of their squared distances from it, `products` the sums of numbers a and of a (x - m).
 #include "convolution.h"
 #include "kernel_gradient.h"
+#include "sums.h"
 #include "unpool.h"
 #include "xla/ffi/api/ffi.h"
 
@@ -85,11 +90,41 @@ ffi::Error unpool(ThreadPool pool, ffi::Buffer<ffi::S8> places, ffi::Buffer<kTyp
   return ffi::Error::Success();
 }
 
+template <ffi::DataType kType>
+ffi::Error moments(ThreadPool pool, ffi::Buffer<kType> images, ffi::ResultBuffer<kType> moments) {
+  using T = ffi::NativeType<kType>;
+  const auto x = input(images);
+  const int64_t pixels = x.n * x.h * x.w;
+  T *mean = moments->typed_data(), *variance = mean + x.c;
+  const Summed<T> of{nullptr, x.data, mean, pixels, x.c};
+  const std::vector<double> numbers = sum<Term::kNumbers>(pool, of);
+  for (int64_t c = 0; c < x.c; ++c) mean[c] = numbers[c] / pixels;
+  const std::vector<double> squares = sum<Term::kSquares>(pool, of);
+  for (int64_t c = 0; c < x.c; ++c) variance[c] = squares[c] / pixels;
+  return ffi::Error::Success();
+}
+
+template <ffi::DataType kType>
+ffi::Error products(ThreadPool pool, ffi::Buffer<kType> numbers, ffi::Buffer<kType> images,
+                    ffi::Buffer<kType> centre, ffi::ResultBuffer<kType> sums) {
+  using T = ffi::NativeType<kType>;
+  const auto a = input(numbers), x = input(images);
+  const Summed<T> of{a.data, x.data, centre.typed_data(), x.n * x.h * x.w, x.c};
+  const std::vector<double> found = sum<Term::kProducts>(pool, of);
+  std::copy(found.begin(), found.end(), sums->typed_data());
+  return ffi::Error::Success();
+}
+
+// Of one array.
+template <ffi::DataType kType>
+auto one_array() {
+  return ffi::Ffi::Bind().Ctx<ThreadPool>().template Arg<ffi::Buffer<kType>>();
+}
+
 // Of two arrays.
 template <ffi::DataType kType>
 auto arrays() {
-  using Buffer = ffi::Buffer<kType>;
-  return ffi::Ffi::Bind().Ctx<ThreadPool>().template Arg<Buffer>().template Arg<Buffer>();
+  return one_array<kType>().template Arg<ffi::Buffer<kType>>();
 }
 
 // The places of maxima, and another.
@@ -115,13 +150,14 @@ constexpr ffi::DataType kNumbers = ffi::DataType::JAXCNN_TYPE;
 // for it, JAXCNN_DTYPE NumPy's.
 #define JAXCNN_JOIN(function, dtype) jaxcnn_##function##_##dtype
 #define JAXCNN_NAME(function, dtype) JAXCNN_JOIN(function, dtype)
-#define JAXCNN_HANDLER(function, arrays)                                       \
-  XLA_FFI_DEFINE_HANDLER_SYMBOL(JAXCNN_NAME(function, JAXCNN_DTYPE),           \
-                                jaxcnn::function<jaxcnn::kNumbers>,            \
-                                jaxcnn::arrays<jaxcnn::kNumbers>()             \
-                                    .Ret<xla::ffi::Buffer<jaxcnn::kNumbers>>() \
-                                    .Attr<jaxcnn::Window>("window"))
-JAXCNN_HANDLER(outputs, more_arrays);
-JAXCNN_HANDLER(images, arrays);
-JAXCNN_HANDLER(kernel, arrays);
-JAXCNN_HANDLER(unpool, places);
+#define JAXCNN_HANDLER(function, arrays, attributes)                           \
+  XLA_FFI_DEFINE_HANDLER_SYMBOL(                                               \
+      JAXCNN_NAME(function, JAXCNN_DTYPE), jaxcnn::function<jaxcnn::kNumbers>, \
+      jaxcnn::arrays<jaxcnn::kNumbers>().Ret<xla::ffi::Buffer<jaxcnn::kNumbers>>() attributes)
+#define JAXCNN_WINDOW .Attr<jaxcnn::Window>("window")
+JAXCNN_HANDLER(outputs, more_arrays, JAXCNN_WINDOW);
+JAXCNN_HANDLER(images, arrays, JAXCNN_WINDOW);
+JAXCNN_HANDLER(kernel, arrays, JAXCNN_WINDOW);
+JAXCNN_HANDLER(unpool, places, JAXCNN_WINDOW);
+JAXCNN_HANDLER(moments, one_array, );
+JAXCNN_HANDLER(products, more_arrays, );

@@ -1,0 +1,111 @@
+"""A batch norm's sums by our own CPU code beside XLA's."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxcnn import native
+from jaxcnn.layers import BatchNorm2d, forms, moments
+
+pytestmark = pytest.mark.usefixtures("float64")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def library():
+    if not all(native.available(dtype) for dtype in native.DTYPES):
+        pytest.skip("no C++ compiler")
+
+
+# Chunks of every width, and more numbers than are added up at once.
+SHAPES = [(3, 5, 7, 19), (2, 1, 1, 3), (1, 3, 2, 1), (4, 9, 8, 128), (2, 40, 33, 24)]
+
+
+def close(got, wanted, bound=1e-12):
+    for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(wanted), strict=True):
+        if a.dtype != jax.dtypes.float0:
+            np.testing.assert_allclose(a, b, rtol=bound, atol=bound * (1 + np.abs(b).max()))
+
+
+def drawn(shape, seed=0):
+    return jnp.asarray(np.random.default_rng(seed).normal(size=shape))
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_both_forms_give_the_same_derivatives_of_any_order(shape):
+    """Forward and reverse, over each other, and under `vmap`."""
+    images, direction, weights = (drawn(shape, seed) for seed in range(3))
+    norm = BatchNorm2d()
+    stats = norm.init(jax.random.key(0), images, train=True)["batch_stats"]
+    params = {"scale": drawn(shape[3:], 3), "bias": drawn(shape[3:], 4)}
+
+    def outputs(params, images):
+        variables = {"params": params, "batch_stats": stats}
+        return norm.apply(variables, images, train=True, mutable="batch_stats")
+
+    def loss(params, images):
+        return jnp.sum(jnp.sin(outputs(params, images)[0]) * weights)
+
+    def of_gradients(params, images):
+        return sum(jnp.sum(jnp.cos(g)) for g in jax.tree.leaves(gradient(params, images)))
+
+    gradient = jax.grad(loss, (0, 1))
+
+    def everything():
+        return {
+            "outputs": outputs(params, images),
+            "gradient": gradient(params, images),
+            "forward": jax.jvp(lambda x: outputs(params, x), (images,), (direction,)),
+            "over reverse": jax.jvp(lambda x: gradient(params, x), (images,), (direction,)),
+            "second": jax.grad(of_gradients, (0, 1))(params, images),
+            "mapped": jax.vmap(gradient, (None, 0))(params, jnp.stack([images, direction])),
+            "each": jax.grad(lambda x: jnp.sum(jax.vmap(alone)(x) * weights))(images[:, None]),
+        }
+
+    def alone(images):
+        mean, variance = moments.moments(images)
+        return moments.scaled(images, mean, params["scale"], variance)[0]
+
+    with forms.prefer("xla"):
+        wanted = jax.jit(everything)()
+    close(jax.jit(everything)(), wanted)
+
+
+def test_the_gradient_by_each_argument():
+    images, centre = drawn((3, 4, 5, 6)), drawn((6,), 1)
+    factor, bias = drawn((6,), 2), drawn((6,), 3)
+    got = jax.jacrev(moments.scaled, (0, 1, 2, 3))(images, centre, factor, bias)
+    wanted = jax.jacrev(lambda x, m, a, c: (x - m) * a + c, (0, 1, 2, 3))(
+        images, centre, factor, bias
+    )
+    close(got, wanted)
+    close(jax.jacfwd(moments.scaled, (0, 1, 2, 3))(images, centre, factor, bias), wanted)
+
+
+@pytest.mark.parametrize("mean", [1e3, 1e6])
+def test_what_is_large_against_its_deviation_keeps_it(mean):
+    """float32: a sum of squares would keep nothing, a mean in float32 little."""
+    images = np.random.default_rng(0).normal(mean, 1, (16, 32, 32, 8)).astype(np.float32)
+    found, variance = moments.moments(jnp.asarray(images))
+    exact = images.astype(np.float64)
+    assert found.dtype == variance.dtype == np.float32
+    np.testing.assert_allclose(found, exact.mean((0, 1, 2)), rtol=1e-7)
+    np.testing.assert_allclose(variance, exact.var((0, 1, 2)), rtol=mean * 1e-8)
+
+
+def test_the_norm_of_a_train_step_is_the_librarys():
+    """Neither form is chosen silently: the program calls the library, and none under "xla"."""
+    norm, images = BatchNorm2d(), drawn((2, 3, 3, 4))
+    variables = norm.init(jax.random.key(0), images, train=True)
+
+    def loss(params):
+        stats = {"params": params, "batch_stats": variables["batch_stats"]}
+        return norm.apply(stats, images, train=True, mutable="batch_stats")[0].sum()
+
+    def program():
+        return jax.jit(jax.grad(lambda params: loss(params))).lower(variables["params"]).as_text()
+
+    for name in ("moments", "products"):
+        assert f"jaxcnn_{name}_float64" in program()
+        with forms.prefer("xla"):
+            assert f"jaxcnn_{name}_float64" not in program()
