@@ -1,7 +1,8 @@
 """What both sides of `benchmark.py` share: a job's data, what they write down, their memory.
 
 A job is a dict that JSON can hold: `network`, `num_classes`, `input_shape`, `batch_size`,
-`precision`, `device`, `what` (passes), `epoch_steps`, `folder` and, of PyTorch's sides, `form`.
+`precision`, `device`, `what` (passes), `first` (passes whose first call is timed), `epoch_steps`,
+`folder` and, of PyTorch's sides, `form`.
 """
 
 import ctypes

@@ -45,14 +45,14 @@ def side(job: dict[str, Any]) -> shared.Calls:
     calls = {"forward": forward, "train": step, "peak": lambda: square @ square}
     if "epoch" in job["what"]:
         calls["epoch"] = _epoch(job, step, module)
-    calls = {n: partial(synchronised, calls[n]) for n in (*job["what"], "peak")}
-    first = {n: shared.seconds(calls[n]) for n in job["what"]}
+    calls = {n: partial(synchronised, call) for n, call in calls.items()}
+    first = {n: shared.seconds(calls[n]) for n in job["first"]}
 
     def tell() -> dict[str, Any]:
         used = torch.cuda.max_memory_allocated() if square.is_cuda else shared.largest() - before
         return {"first_s": first, "peak_bytes": used, "torch": torch.__version__}
 
-    return calls | {_turns.FACTS: tell}
+    return {n: calls[n] for n in (*job["what"], "peak")} | {_turns.FACTS: tell}
 
 
 def _dtype(precision: str) -> Any:

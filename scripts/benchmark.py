@@ -7,7 +7,8 @@
 
 `train` is one step of cross-entropy and SGD with momentum and weight decay (ours with its
 metrics), `forward` the network in evaluation mode, `epoch` --epoch-steps steps over shuffled data
-that lie on the device, whose losses are read at the end: of ours one call of one program. PyTorch
+that lie on the device, whose losses are read at the end: of ours one call of one program; `compile`
+the first call of a train step, once, beside torch.compile's (`compile_time.py` says more). PyTorch
 runs eagerly in both of its memory formats, by torch.compile and, on a GPU, as a CUDA graph of the
 whole step, with its fused optimizer; its fastest form counts. How the sides take turns, and what a
 ratio is: `scripts/_turns.py`.
@@ -40,7 +41,7 @@ DEFAULT = ("cnn_mnist", "alexnet_cifar", "vgg_cifar", "resnet_cifar")
 INPUTS = {"resnet18": (64, 64, 3), "resnet50": (64, 64, 3), "densenet121": (64, 64, 3)}
 """Images of another size than a network's own, small enough for a CPU."""
 
-_OURS = "jax"
+_OURS, _COMPILED = "jax", "torch:compile"
 # Largest distances of the two sides, by the length of what is compared. Batch norms of few values
 # enlarge rounding.
 _BOUNDS = {"float64": 1e-9, "float32": 1e-2, "tf32": 0.1, "bfloat16": 0.3}
@@ -57,7 +58,7 @@ def main(
     dtype: Literal["float32", "tf32", "bfloat16", "float64"] = "float32",
     batch: int = 16,
     input: str | None = None,
-    what: tuple[Literal["forward", "train", "epoch"], ...] = ("forward", "train"),
+    what: tuple[Literal["forward", "train", "epoch", "compile"], ...] = ("forward", "train"),
     forms: tuple[Literal["nchw", "channels_last", "compile", "cuda_graphs"], ...] = (),
     epoch_steps: int = 48,
     rounds: int = 9,
@@ -88,6 +89,8 @@ def main(
         raise ValueError("--what must name at least one")
     if device == "cpu" and "cuda_graphs" in forms:
         raise ValueError("--forms cuda_graphs: expected --device gpu with it")
+    if "compile" in what and forms and "compile" not in forms:
+        raise ValueError(f"--what compile: expected compile among --forms, got {' '.join(forms)}")
     forms = forms or (_benchmark_torch.FORMS if device == "gpu" else _benchmark_torch.FORMS[:3])
     names = networks or DEFAULT
     _turns.check_known("network", names, models.names())
@@ -101,7 +104,8 @@ def main(
         for name in names:
             shape = summary.parse_input(input) if input else _input(name)
             job = settings | {"network": name, "batch_size": batch, "input_shape": shape}
-            job |= {"what": what, "precision": dtype, "epoch_steps": epoch_steps}
+            job |= {"what": [n for n in what if n != "compile"], "compile": "compile" in what}
+            job |= {"precision": dtype, "epoch_steps": epoch_steps}
             job |= {"device_torch": "cuda" if device == "gpu" else "cpu"}
             found = _measure(job, [f"torch:{form}" for form in forms])
             rows += found
@@ -120,7 +124,8 @@ def _input(name: str) -> tuple[int, int, int]:
 def _measure(job: dict[str, Any], theirs: list[str]) -> list[dict[str, Any]]:
     """Return a row a pass."""
     network = models.create(job["network"])
-    job = job | {"num_classes": network.num_classes}
+    first = dict.fromkeys([*job["what"], *(["train"] if job["compile"] else [])])
+    job = job | {"num_classes": network.num_classes, "first": list(first)}
     macs = sum(row.macs for row in summary.rows(network, tuple(job["input_shape"])))
     facts: dict[str, dict[str, Any]] = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -136,6 +141,12 @@ def _measure(job: dict[str, Any], theirs: list[str]) -> list[dict[str, Any]]:
     operations = 2 * macs * job["batch_size"]
     product = min(min(found["peak"]) for found in times.values())
     fastest = 2 * PEAK_SIZE**3 / product  # operations a millisecond
+    about = {
+        "network": job["network"],
+        "batch_size": job["batch_size"],
+        "input_shape": job["input_shape"],
+        "matrix_product_gflops": fastest / 1e6,
+    }
     rows = []
     for name in job["what"]:
         form, row = _turns.compare(times[_OURS][name], {side: times[side][name] for side in theirs})
@@ -145,22 +156,33 @@ def _measure(job: dict[str, Any], theirs: list[str]) -> list[dict[str, Any]]:
             for side, key in ((_OURS, "jax"), (form, "torch"))
         }
         rows.append(
-            {
-                "network": job["network"],
-                "batch_size": job["batch_size"],
-                "input_shape": job["input_shape"],
+            about
+            | {
                 "pass": name,
                 "images": job["batch_size"] * (job["epoch_steps"] if name == "epoch" else 1),
                 "torch_form": form.partition(":")[2],
                 "share": [share[_OURS], share[form]],
                 "first_s": [facts[side]["first_s"][name] for side in (_OURS, form)],
                 "peak_bytes": [facts[side]["peak_bytes"] for side in (_OURS, form)],
-                "matrix_product_gflops": fastest / 1e6,
             }
             | {f"{side} {name}, ms": times[side][name] for side in theirs}
             | row
         )
+    if job["compile"]:
+        rows.append(about | _first_call(facts[_OURS], facts[_COMPILED]))
     return rows
+
+
+def _first_call(ours: dict[str, Any], theirs: dict[str, Any]) -> dict[str, Any]:
+    """Return the row of a train step's first call, of both sides' facts."""
+    first = [side["first_s"]["train"] for side in (ours, theirs)]
+    _, row = _turns.compare([1e3 * first[0]], {_COMPILED: [1e3 * first[1]]})
+    return row | {
+        "pass": "compile",
+        "torch_form": "compile",
+        "first_s": first,
+        "peak_bytes": [side["peak_bytes"] for side in (ours, theirs)],
+    }
 
 
 def _draw_weights(job: dict[str, Any], folder: Path) -> None:
@@ -211,7 +233,9 @@ def _distance(ours: list[Any], theirs: list[Any], before: list[Any]) -> float:
 def _cells(row: dict[str, Any]) -> list[str]:
     ours, theirs, ratio = _turns.cells(row)
     height, width, channels = row["input_shape"]
-    speed = 1e3 * row["images"] / statistics.median(row["jax"])
+    timed = row["pass"] != "compile"
+    speed = f"{1e3 * row['images'] / statistics.median(row['jax']):,.0f}" if timed else "-"
+    share = [f"{share:.0%}" for share in row["share"]] if timed else ["-", "-"]
     return [
         row["network"],
         str(row["batch_size"]),
@@ -221,8 +245,8 @@ def _cells(row: dict[str, Any]) -> list[str]:
         theirs,
         row["torch_form"],
         ratio,
-        f"{speed:,.0f}",
-        *(f"{share:.0%}" for share in row["share"]),
+        speed,
+        *share,
         *(f"{seconds:.1f}" for seconds in row["first_s"]),
         *(f"{size / 2**20:,.0f}" for size in row["peak_bytes"]),
     ]

@@ -53,6 +53,16 @@ def test_an_epoch_in_bfloat16():
     assert len(row["jax"]) == len(row["torch"]) == 3 and min(row["jax"] + row["torch"]) > 0
 
 
+def test_the_first_call_beside_torch_compiles():
+    options = ["--what", "compile", "forward", "--forms", "compile", "--format", "json"]
+    found, _ = json.JSONDecoder().raw_decode(call("benchmark", "cnn_mnist", *SHORT[:6], *options))
+    forward, compiled = found["rows"]
+    assert forward["pass"] == "forward" and compiled["pass"] == compiled["torch_form"] == "compile"
+    assert [[1e3 * s] for s in compiled["first_s"]] == [compiled["jax"], compiled["torch"]]
+    assert compiled["ratio"][1] == pytest.approx(compiled["jax"][0] / compiled["torch"][0])
+    assert min(compiled["first_s"]) > 0.1
+
+
 def test_sides_that_differ_are_not_timed(tmp_path):
     """A copy of the script whose PyTorch side has another momentum."""
     for path in (ROOT / "scripts").glob("*.py"):
@@ -81,6 +91,10 @@ def test_sides_that_differ_are_not_timed(tmp_path):
         (["--input", "28x28"], "error: an input is given as CxHxW"),
         (["--forms", "jit"], "jit"),
         (["--forms", "cuda_graphs"], "error: --forms cuda_graphs: expected --device gpu with it"),
+        (
+            ["--what", "compile", "--forms", "nchw"],
+            "error: --what compile: expected compile among --forms, got nchw",
+        ),
         (["--epoch-steps", "0"], "error: --epoch-steps must be above 0, got 0"),
     ],
 )
