@@ -149,3 +149,25 @@ def test_an_interrupted_unpacking_leaves_nothing(tree, load, tmp_path, monkeypat
         with pytest.raises(data.DataError, match="No space left.*cache_dir"):
             load(path, stream=True)
     assert not list((tmp_path / "cache").iterdir())
+
+
+@pytest.mark.parametrize("before", [None, "old"])
+def test_what_a_faster_process_unpacked_stays(tmp_path, monkeypatch, before):
+    path, replace = tmp_path / "files", os.replace
+    if before:
+        cache.write_directory(path, before, {}, [("a", b"old")])
+    found = []
+
+    def late(source, target):
+        """Let another process be done first."""
+        monkeypatch.setattr(os, "replace", replace)
+        cache.write_directory(path, "key", {"names": ["a"]}, [("a", b"new")])
+        found.append(path.stat().st_ino)
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", late)
+    cache.write_directory(path, "key", {"names": ["a"]}, [("a", b"new")])
+    assert [path.stat().st_ino] == found
+    assert cache.read_directory(path, "key") == {"names": ["a"]}
+    assert (path / "a").read_bytes() == b"new"
+    assert os.listdir(tmp_path) == ["files"]

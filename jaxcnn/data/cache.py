@@ -15,6 +15,7 @@ import warnings
 import zipfile
 import zlib
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -121,11 +122,19 @@ def write_directory(
             (temporary / name).write_bytes(data)
         (temporary / "index.json").write_bytes(_as_json(key, content))
         same = json.loads(_as_json(key, content))["content"]
-        if read_directory(path, key) == same:  # another process was faster, and decodes from it
-            shutil.rmtree(temporary)
-            return
-        shutil.rmtree(path, ignore_errors=True)
-        os.replace(temporary, path)
+        with tempfile.TemporaryDirectory(dir=path.parent, suffix=".tmp") as aside:
+            while True:
+                try:  # a directory takes the place of none or of an empty one, never of another
+                    os.replace(temporary, path)
+                    return
+                except OSError:
+                    if not path.is_dir():
+                        raise
+                if read_directory(path, key) == same:  # another process was faster, and reads it
+                    break
+                with suppress(FileNotFoundError):  # another process moves the old one away too
+                    os.replace(path, tempfile.mkdtemp(dir=aside))
+        shutil.rmtree(temporary)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
