@@ -33,7 +33,7 @@ def batch(job: dict[str, Any], size: int) -> tuple[np.ndarray, np.ndarray]:
 def compared(job: dict[str, Any]) -> tuple[tuple[str, int], ...]:
     """Return in which precisions both sides must agree, and on how many images."""
     timed = job["precision"], job["batch_size"]
-    return (("float64", EXACT_BATCH),) + ((timed,) if timed[0] != "float64" else ())
+    return (timed,) if timed[0] == "float64" else (("float64", EXACT_BATCH), timed)
 
 
 def stored(precision: str) -> str:

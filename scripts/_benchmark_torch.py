@@ -18,6 +18,8 @@ import numpy as np
 from jaxcnn import weights
 
 FORMS = ("nchw", "channels_last", "compile", "cuda_graphs")
+_EAGER = {"compile": "channels_last", "cuda_graphs": "channels_last"}
+"""What the forms that are not eager are compared as in float64."""
 
 
 def side(job: dict[str, Any]) -> shared.Calls:
@@ -26,16 +28,15 @@ def side(job: dict[str, Any]) -> shared.Calls:
 
     name = f"torch {job['form']}"
     for precision, size in shared.compared(job):
-        shared.write(job, name, precision, *_numbers(job, precision, size))
+        shared.write(job, name, precision, *_eager_numbers(job, precision, size))
     before = shared.begin()
     if job["device_torch"] == "cuda":
         torch.cuda.reset_peak_memory_stats()
-    module, forward, step = _parts(job, job["precision"], job["batch_size"])
+    parts = module, forward, step, _ = _parts(job, job["precision"], job["batch_size"])
     product = torch.bfloat16 if job["precision"] == "bfloat16" else None
     square = torch.ones(shared.PEAK_SIZE, shared.PEAK_SIZE, dtype=product)
     square = square.to(job["device_torch"], product or _dtype(job["precision"]))
-    if job["form"] == "cuda_graphs":
-        forward, step = _recorded(forward), _recorded(step)
+    forward, step = _as_run(job, forward), _as_run(job, step)
 
     def synchronised(call: Callable[[], Any]) -> None:
         call()
@@ -47,12 +48,12 @@ def side(job: dict[str, Any]) -> shared.Calls:
         calls["epoch"] = _epoch(job, step, module)
     calls = {n: partial(synchronised, call) for n, call in calls.items()}
     first = {n: shared.seconds(calls[n]) for n in job["first"]}
-
-    def tell() -> dict[str, Any]:
-        used = torch.cuda.max_memory_allocated() if square.is_cuda else shared.largest() - before
-        return {"first_s": first, "peak_bytes": used, "torch": torch.__version__}
-
-    return {n: calls[n] for n in (*job["what"], "peak")} | {_turns.FACTS: tell}
+    calls["peak"]()
+    used = torch.cuda.max_memory_allocated() if square.is_cuda else shared.largest() - before
+    if job["form"] in _EAGER:  # not before the first calls, nor in their memory: it compiles too
+        shared.write(job, name, job["precision"], *_numbers(job, *parts))
+    facts = {"first_s": first, "peak_bytes": used, "torch": torch.__version__}
+    return {n: calls[n] for n in (*job["what"], "peak")} | {_turns.FACTS: lambda: facts}
 
 
 def _dtype(precision: str) -> Any:
@@ -61,8 +62,8 @@ def _dtype(precision: str) -> Any:
     return getattr(torch, shared.stored(precision))
 
 
-def _parts(job: dict[str, Any], precision: str, size: int, *, drop: bool = True) -> tuple:
-    """Return the module with its batch, its forward function and its train step."""
+def _parts(job: dict[str, Any], precision: str, size: int) -> tuple:
+    """Return the module with its batch, its forward function, train step and optimizer."""
     import torch
 
     from parity import reference
@@ -71,13 +72,9 @@ def _parts(job: dict[str, Any], precision: str, size: int, *, drop: bool = True)
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
     layout = torch.contiguous_format if job["form"] == "nchw" else torch.channels_last
     module = reference.create(job["network"], job["num_classes"])
-    kept = weights.read(Path(job["folder"]) / shared.WEIGHTS)
-    module.load_state_dict({name: torch.from_numpy(array) for name, array in kept.items()})
+    _load(job, module)
     place = {"dtype": _dtype(precision), "device": job["device_torch"]}
     module = module.to(**place).to(memory_format=layout).train()
-    for layer in module.modules():
-        if not drop and isinstance(layer, torch.nn.modules.dropout._DropoutNd):
-            layer.p = 0.0
     images, labels = shared.batch(job, size)
     x = torch.from_numpy(images.transpose(0, 3, 1, 2).copy()).to(**place)
     module.x = x.to(memory_format=layout)
@@ -111,7 +108,18 @@ def _parts(job: dict[str, Any], precision: str, size: int, *, drop: bool = True)
         optimizer.step()
         return loss
 
-    return module, forward, step
+    return module, forward, step, optimizer
+
+
+def _load(job: dict[str, Any], module: Any) -> None:
+    import torch
+
+    kept = weights.read(Path(job["folder"]) / shared.WEIGHTS)
+    module.load_state_dict({name: torch.from_numpy(array) for name, array in kept.items()})
+
+
+def _as_run(job: dict[str, Any], call: Callable[[], Any]) -> Callable[[], Any]:
+    return _recorded(call) if job["form"] == "cuda_graphs" else call
 
 
 def _recorded(call: Callable[[], Any]) -> Callable[[], Any]:
@@ -155,12 +163,28 @@ def _epoch(job: dict[str, Any], step: Callable[[], Any], module: Any) -> Callabl
     return call
 
 
+def _eager_numbers(job: dict[str, Any], precision: str, size: int) -> tuple:
+    job = job | {"form": _EAGER.get(job["form"], job["form"])}
+    return _numbers(job, *_parts(job, precision, size))
+
+
 def _numbers(
-    job: dict[str, Any], precision: str, size: int
+    job: dict[str, Any], module: Any, forward: Any, step: Any, optimizer: Any
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    eager = {"compile": "channels_last", "cuda_graphs": "channels_last"}
-    plain = job | {"form": eager.get(job["form"], job["form"])}
-    module, forward, step = _parts(plain, precision, size, drop=False)
+    """Return the logits of the first weights, and what they are after a step that drops nothing."""
+    import torch
+
+    dropouts = [m for m in module.modules() if isinstance(m, torch.nn.modules.dropout._DropoutNd)]
+    rates = [layer.p for layer in dropouts]
+    for layer in dropouts:
+        layer.p = 0.0
+    forward, step = _as_run(job, forward), _as_run(job, step)
+    _load(job, module)
+    for state in optimizer.state.values():
+        state["momentum_buffer"].zero_()
     logits = weights.as_numpy(forward())
     step()
-    return logits, {n: weights.as_numpy(v) for n, v in module.state_dict().items()}
+    state = {n: weights.as_numpy(v) for n, v in module.state_dict().items()}
+    for layer, rate in zip(dropouts, rates, strict=True):
+        layer.p = rate
+    return logits, state

@@ -14,8 +14,8 @@ whole step, with its fused optimizer; its fastest form counts. How the sides tak
 ratio is: `scripts/_turns.py`.
 
 Nothing is timed before both sides agree: on logits of evaluation mode, and on what a train step
-changes in parameters and batch statistics, in float64 up to rounding and in the timed precision.
-(What torch.compile and CUDA graphs make is not compared apart.) `first` is the first call's time,
+changes in parameters and batch statistics, in float64 up to rounding and in the timed precision
+(what torch.compile and CUDA graphs make in that one only). `first` is the first call's time,
 on our side that of tracing and compiling; `peak` the largest memory beyond what a process has
 before it begins with the network; `share` what a pass achieves of the machine's matrix product,
 measured in the same run, where a train step counts as three forward passes.

@@ -63,22 +63,37 @@ def test_the_first_call_beside_torch_compiles():
     assert min(compiled["first_s"]) > 0.1
 
 
-def test_sides_that_differ_are_not_timed(tmp_path):
-    """A copy of the script whose PyTorch side has another momentum."""
+@pytest.mark.parametrize(
+    ("form", "right", "wrong", "told"),
+    [
+        (
+            "nchw",
+            "weight_decay=shared.WEIGHT_DECAY,",
+            "weight_decay=2 * shared.WEIGHT_DECAY,",
+            r"what a step changes in torch nchw float64 differs from ours by \d\.\de-0\d of its "
+            "length, more than 1e-09",
+        ),
+        (
+            "compile",
+            "torch.compile(module)",
+            "(lambda x: 1.1 * module(x))",
+            r"the logits in torch compile float32 differs from ours by 9\.\de-02 of its length, "
+            "more than 1e-02",
+        ),
+    ],
+)
+def test_sides_that_differ_are_not_timed(tmp_path, form, right, wrong, told):
+    """A copy of the script whose PyTorch side computes something else."""
     for path in (ROOT / "scripts").glob("*.py"):
         if path.name.startswith(("_", "benchmark.")):
             shutil.copy(path, tmp_path)
     changed = tmp_path / "_benchmark_torch.py"
-    text, decay = changed.read_text(), "weight_decay=shared.WEIGHT_DECAY,\n"
-    assert text.count(decay) == 1
-    changed.write_text(text.replace(decay, "weight_decay=2 * shared.WEIGHT_DECAY,\n"))
+    text = changed.read_text()
+    assert text.count(right) == 1
+    changed.write_text(text.replace(right, wrong))
     script = os.path.relpath(tmp_path / "benchmark", ROOT / "scripts")
-    err = call(script, "cnn_mnist", *SHORT, status=2)
-    assert re.search(
-        r"error: cnn_mnist is not timed: what a step changes in torch nchw float64 differs from "
-        r"ours by \d\.\de-0\d of its length, more than 1e-09\n$",
-        err,
-    )
+    err = call(script, "cnn_mnist", *SHORT[:6], "--forms", form, status=2)
+    assert re.search(rf"error: cnn_mnist is not timed: {told}\n$", err)
 
 
 @pytest.mark.parametrize(
