@@ -103,15 +103,14 @@ void convolve_phase(ThreadPool& pool, const Array<const T>& source, const Array<
   for (const Chunk& chunk : cut)
     panels.push_back({chunk, chunk.kept(target.c), packed.data() + numbers * chunk.offset,
                       bias ? bias + chunk.offset : nullptr});
-  parallel(pool, panels.size(),
-           [&](int64_t i) { pack(kernel, rows, columns, backward, panels[i]); });
+  auto prepare = [&](int64_t i) { pack(kernel, rows, columns, backward, panels[i]); };
 
   // Weights that do not fit in the second cache together: a task has one panel of them.
   const bool apart = numbers * width * static_cast<int64_t>(sizeof(T)) > kSecondCache / 2;
   const int64_t shares = apart ? panels.size() : 1, all = source.n * rows.count;
   const int64_t tasks = 4 * std::max<int64_t>(pool.num_threads(), 1);
   const int64_t slices = std::clamp<int64_t>((tasks + shares - 1) / shares, 1, all);
-  parallel(pool, shares * slices, [&](int64_t task) {
+  auto compute = [&](int64_t task) {
     const int64_t slice = task % slices, share = task / slices;
     const int64_t panel_end = apart ? share + 1 : panels.size(), end = all * (slice + 1) / slices;
     Tile<T> tile(source, rows, columns);
@@ -128,7 +127,8 @@ void convolve_phase(ThreadPool& pool, const Array<const T>& source, const Array<
           sweep_dense<T, L, V>(targets, taken, across, panels[i]);
         });
     }
-  });
+  };
+  parallel(pool, {{static_cast<int64_t>(panels.size()), prepare}, {shares * slices, compute}});
 }
 
 template <typename T>

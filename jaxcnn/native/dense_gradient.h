@@ -110,17 +110,17 @@ class Columns {
   Buffer<T> copy_;
 };
 
-// Add to `to` slices of so many numbers each.
+// Add to `to` slices of so many numbers each; `partial` must stay.
 template <typename T>
-void add_slices(ThreadPool& pool, const Buffer<T>& partial, int64_t slices, T* to,
-                int64_t numbers) {
-  if (slices == 0) return;
+Stage adding(const Buffer<T>& partial, int64_t slices, T* to, int64_t numbers) {
   constexpr int64_t kShare = 1 << 14;
-  parallel(pool, (numbers + kShare - 1) / kShare, [&](int64_t task) {
-    const int64_t end = std::min(numbers, (task + 1) * kShare);
-    for (int64_t slice = 0; slice < slices; ++slice)
-      for (int64_t i = task * kShare; i < end; ++i) to[i] += partial.data()[slice * numbers + i];
-  });
+  const int64_t tasks = slices == 0 ? 0 : (numbers + kShare - 1) / kShare;
+  return {tasks, [=, &partial](int64_t task) {
+            const int64_t end = std::min(numbers, (task + 1) * kShare);
+            for (int64_t slice = 0; slice < slices; ++slice)
+              for (int64_t i = task * kShare; i < end; ++i)
+                to[i] += partial.data()[slice * numbers + i];
+          }};
 }
 
 // The kernel's array is (kh, kw, channels, features).
@@ -140,7 +140,7 @@ void kernel_gradient_dense(ThreadPool& pool, const Array<const T>& images,
   const int64_t slices = shared ? 1 : std::clamp<int64_t>(tasks, 1, std::max<int64_t>(all, 1));
   const int64_t shares = shared ? std::min(tasks, numbers) : 1;
   const Buffer<T> partial((slices - 1) * numbers * kernel.c);
-  parallel(pool, shares * slices, [&](int64_t task) {
+  auto compute = [&](int64_t task) {
     const int64_t slice = shared ? 0 : task, share = shared ? task : 0;
     const int64_t begin = numbers * share / shares, stop = numbers * (share + 1) / shares;
     T* sums = slice > 0 ? partial.data() + (slice - 1) * numbers * kernel.c : kernel.data;
@@ -172,8 +172,9 @@ void kernel_gradient_dense(ThreadPool& pool, const Array<const T>& images,
         });
       }
     }
-  });
-  add_slices(pool, partial, slices - 1, kernel.data, numbers * kernel.c);
+  };
+  parallel(pool, {{shares * slices, compute},
+                  adding(partial, slices - 1, kernel.data, numbers * kernel.c)});
 }
 
 }  // namespace jaxcnn

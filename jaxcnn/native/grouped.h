@@ -101,36 +101,37 @@ void fetch_rows(const Array<const T>& source, const Array<T>& target,
     }
 }
 
-// Copy a kernel into the order in which the blocks read it.
+// Copy a kernel into the order in which the blocks read it; `parts` must stay.
 template <typename T>
-void pack(ThreadPool& pool, const Array<const T>& kernel, const std::vector<Part<T>>& parts,
-          int64_t groups, bool backward) {
+Stage packing(const Array<const T>& kernel, const std::vector<Part<T>>& parts, int64_t groups,
+              bool backward) {
   const int64_t taps = kernel.n * kernel.h, inputs = kernel.w, outputs = kernel.c / groups;
   // Steps between the kernel's source channels and between its target channels.
   const int64_t source = backward ? 1 : kernel.c, target = backward ? kernel.c : 1;
   const int64_t channels = backward ? outputs : inputs;
   const int64_t share = (parts.size() + 15) / 16;
-  parallel(pool, (parts.size() + share - 1) / share, [&](int64_t task) {
-    const int64_t end = std::min<int64_t>(parts.size(), (task + 1) * share);
-    for (int64_t i = task * share; i < end; ++i) {
-      const Part<T>& part = parts[i];
-      const Chunk& chunk = part.panel.chunk;
-      const int64_t first = chunk.offset - part.group * (backward ? inputs : outputs);
-      const int64_t side = beside<T>(chunk, channels);
-      T* to = part.panel.weights;
-      for (int64_t tap = 0; tap < taps; ++tap) {
-        const T* from = kernel.data + tap * inputs * kernel.c + part.group * outputs;
-        for (int64_t k = 0; k < channels; k += side) {
-          if (side == 1 && target == 1) {
-            to = std::copy_n(from + k * source + first, chunk.channels(), to);
-            continue;
-          }
-          for (int64_t c = first; c < first + chunk.channels(); ++c)
-            for (int64_t r = 0; r < side; ++r) *to++ = from[(k + r) * source + c * target];
-        }
-      }
-    }
-  });
+  const int64_t tasks = (parts.size() + share - 1) / share;
+  return {tasks, [=, &parts](int64_t task) {
+            const int64_t end = std::min<int64_t>(parts.size(), (task + 1) * share);
+            for (int64_t i = task * share; i < end; ++i) {
+              const Part<T>& part = parts[i];
+              const Chunk& chunk = part.panel.chunk;
+              const int64_t first = chunk.offset - part.group * (backward ? inputs : outputs);
+              const int64_t side = beside<T>(chunk, channels);
+              T* to = part.panel.weights;
+              for (int64_t tap = 0; tap < taps; ++tap) {
+                const T* from = kernel.data + tap * inputs * kernel.c + part.group * outputs;
+                for (int64_t k = 0; k < channels; k += side) {
+                  if (side == 1 && target == 1) {
+                    to = std::copy_n(from + k * source + first, chunk.channels(), to);
+                    continue;
+                  }
+                  for (int64_t c = first; c < first + chunk.channels(); ++c)
+                    for (int64_t r = 0; r < side; ++r) *to++ = from[(k + r) * source + c * target];
+                }
+              }
+            }
+          }};
 }
 
 template <typename T>
@@ -148,7 +149,6 @@ void convolve_grouped(ThreadPool& pool, const Array<const T>& source, const Arra
       parts.push_back({{chunk, chunk.channels(), weights, b}, group, group * from});
       weights += kernel.n * kernel.h * from * chunk.channels();
     }
-  pack(pool, kernel, parts, groups, backward);
 
   const std::vector<Run> row_runs = runs(axes[0], backward), column_runs = runs(axes[1], backward);
   const std::vector<std::vector<Source>> row_taps = taps_by_target(axes[0], backward);
@@ -157,7 +157,7 @@ void convolve_grouped(ThreadPool& pool, const Array<const T>& source, const Arra
     for (const Run& columns : column_runs)
       alike.emplace_back(rows, columns, source, axes[1].taps, from);
   const int64_t all = target.n * target.h, size = rows_of_task(pool, source, target);
-  parallel(pool, (all + size - 1) / size, [&](int64_t task) {
+  auto compute = [&](int64_t task) {
     const int64_t first = task * size, last = std::min(all, first + size);
     fetch_rows(source, target, row_taps, first, last);
     fetch<1>(target.at(0, first, 0), target.at(0, last, 0));
@@ -167,7 +167,9 @@ void convolve_grouped(ThreadPool& pool, const Array<const T>& source, const Arra
       dispatch<T>(part.panel.chunk, [&]<int L, int V>() {
         for (const Alike<T>& some : pixels) sweep_group<T, L, V>(some, part);
       });
-  });
+  };
+  const int64_t tasks = (all + size - 1) / size;
+  parallel(pool, {packing(kernel, parts, groups, backward), {tasks, compute}});
 }
 
 }  // namespace jaxcnn

@@ -135,7 +135,7 @@ void kernel_gradient(ThreadPool& pool, const Array<const T>& images, const Array
   const int64_t slices = std::max<int64_t>(1, std::min((rows + size - 1) / size, 2 * threads));
   const Buffer<T> partial((slices - 1) * numbers);
   const std::vector<Chunk> parts = chunks<T>(depthwise ? kernel.c : group);
-  parallel(pool, slices, [&](int64_t slice) {
+  auto compute = [&](int64_t slice) {
     Array<T> sums = kernel;
     if (slice > 0) sums.data = partial.data() + (slice - 1) * numbers;
     std::fill_n(sums.data, numbers, T(0));
@@ -151,8 +151,8 @@ void kernel_gradient(ThreadPool& pool, const Array<const T>& images, const Array
           add_row(set, i, groups, sums, parts, met);
       }
     }
-  });
-  add_slices(pool, partial, slices - 1, kernel.data, numbers);
+  };
+  parallel(pool, {{slices, compute}, adding(partial, slices - 1, kernel.data, numbers)});
 }
 
 }  // namespace jaxcnn
