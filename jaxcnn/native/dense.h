@@ -9,6 +9,7 @@
 #include "blocks.h"
 #include "buffer.h"
 #include "chunks.h"
+#include "kinds.h"
 #include "parallel.h"
 #include "tiles.h"
 
@@ -40,55 +41,12 @@ void pack(const Array<const T>& kernel, const Phase& rows, const Phase& columns,
     }
 }
 
-// The pixels of a tile's targets, and of each row of them the kernel's rows inside the source.
-template <typename T>
-struct Targets {
-  std::vector<const T*> from;
-  std::vector<T*> to;
-  std::vector<std::pair<int64_t, int64_t>> inside;
-  int64_t count = 0, columns = 0;
-
-  void find(const Tile<T>& tile, const Array<T>& target, const Phase& rows, const Phase& across,
-            const Array<const T>& source, int64_t first, int64_t last) {
-    from.clear();
-    to.clear();
-    inside.clear();
-    for (int64_t at = first; at < last; ++at) {
-      const int64_t row = at % rows.count;
-      const T* x = tile.start(at - first);
-      T* y = target.at(at / rows.count, rows.first + row * rows.step, across.first);
-      inside.push_back(rows.inside(row, source.h));
-      for (int64_t i = 0; i < across.count; ++i) {
-        from.push_back(x + i * across.source_step * source.c);
-        to.push_back(y + i * across.step * target.c);
-      }
-    }
-    columns = across.count;
-    count = from.size();
-    // Blocks are whole: the last of them computes the last pixel again.
-    from.resize(count + 7, from.back());
-    to.resize(count + 7, to.back());
-  }
-
-  // The kernel's rows that any of the pixels [first, last) has inside the source.
-  std::pair<int64_t, int64_t> rows_inside(int64_t first, int64_t last) const {
-    std::pair<int64_t, int64_t> found = inside[first / columns];
-    for (int64_t row = first / columns; row * columns < std::min(last, count); ++row)
-      found = {std::min(found.first, inside[row].first),
-               std::max(found.second, inside[row].second)};
-    return found;
-  }
-};
-
 template <typename T, int L, int V>
-void sweep_dense(const Targets<T>& targets, const std::vector<Segment>& taken, int64_t across,
+void sweep_dense(const typename Targets<T>::List& pixels, const std::vector<Segment>& taken,
                  const Panel<T>& panel) {
   constexpr int P = kBlockPixels<V>;
-  for (int64_t p = 0; p < targets.count; p += P) {
-    const auto [low, high] = targets.rows_inside(p, p + P);
-    gather_block<T, L, V, P>(&targets.from[p], &targets.to[p], taken.data() + low * across,
-                             (high - low) * across, 0, panel);
-  }
+  for (int64_t p = 0; p < pixels.count; p += P)
+    gather_block<T, L, V, P>(&pixels.from[p], &pixels.to[p], taken.data(), taken.size(), 0, panel);
 }
 
 template <typename T>
@@ -114,17 +72,18 @@ void convolve_phase(ThreadPool& pool, const Array<const T>& source, const Array<
     const int64_t slice = task % slices, share = task / slices;
     const int64_t panel_end = apart ? share + 1 : panels.size(), end = all * (slice + 1) / slices;
     Tile<T> tile(source, rows, columns);
-    const std::vector<Segment> taken = segments(rows, columns, tile.row_step(), source.c);
-    const int64_t across = rows.taps.empty() ? 0 : taken.size() / rows.taps.size();
+    const Kinds kinds(rows, columns, source.h, source.w, tile.row_step(), source.c);
+    const int64_t block = panels[0].chunk.vectors == 1 ? kBlockPixels<1> : kBlockPixels<2>;
     const int64_t size = std::max<int64_t>(1, kSecondCache / 8 / tile.row_bytes());
-    Targets<T> targets;
+    Targets<T> targets(kinds);
     for (int64_t first = all * slice / slices; first < end; first += size) {
       const int64_t last = std::min(end, first + size);
       tile.take(first, last);
-      targets.find(tile, target, rows, columns, source, first, last);
+      targets.find(tile, target, rows, columns, source.c, first, last, block);
       for (int64_t i = share; i < panel_end; ++i)
         dispatch<T, true>(panels[i].chunk, [&]<int L, int V>() {
-          sweep_dense<T, L, V>(targets, taken, across, panels[i]);
+          for (size_t kind = 0; kind < kinds.all.size(); ++kind)
+            sweep_dense<T, L, V>(targets.of(kind), kinds.all[kind].taken, panels[i]);
         });
     }
   };

@@ -146,7 +146,8 @@ void kernel_gradient_dense(ThreadPool& pool, const Array<const T>& images,
     T* sums = slice > 0 ? partial.data() + (slice - 1) * numbers * kernel.c : kernel.data;
     std::fill(sums + begin * kernel.c, sums + stop * kernel.c, T(0));
     Tile<T> tile(images, rows, columns);
-    const std::vector<Segment> taken = segments(rows, columns, tile.row_step(), images.c);
+    const std::vector<Segment> taken =
+        segments(rows, columns, rows.all(), columns.all(), tile.row_step(), images.c);
     // Pixels that stay in the first cache, or nearly, from block to block.
     const int64_t size = std::max<int64_t>({1, (1 << 16) / tile.row_bytes(), 128 / outputs.w});
     std::vector<const T*> from;

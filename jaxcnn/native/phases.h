@@ -4,11 +4,15 @@
 
 #include <algorithm>
 #include <numeric>
+#include <utility>
 #include <vector>
 
 #include "geometry.h"
 
 namespace jaxcnn {
+
+// The taps [first, second) of a phase, along one axis.
+using Taps = std::pair<int64_t, int64_t>;
 
 // Along one axis: target first + i step takes kernel[taps[j]] of source
 // origin + i source_step + j tap_step, which may lie outside of the source.
@@ -22,14 +26,16 @@ struct Phase {
     return (targets - 1) * source_step + (static_cast<int64_t>(taps.size()) - 1) * tap_step + 1;
   }
 
-  // The taps [first, second) of a target that are inside of the source.
-  std::pair<int64_t, int64_t> inside(int64_t target, int64_t size) const {
+  // The taps of a target that are inside of the source.
+  Taps inside(int64_t target, int64_t size) const {
     const int64_t at = origin + target * source_step, count = taps.size();
     int64_t first = 0, second = count;
     while (first < count && at + first * tap_step < 0) ++first;
     while (second > first && at + (second - 1) * tap_step >= size) --second;
     return {first, second};
   }
+
+  Taps all() const { return {0, static_cast<int64_t>(taps.size())}; }
 };
 
 // All outputs take all taps. Backward the pixels fall into as many phases as the stride has steps.

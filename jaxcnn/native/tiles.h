@@ -80,22 +80,18 @@ class Tile {
   std::vector<const T*> starts_;
 };
 
-// A pixel's channels, tap by tap; taps side by side are one segment.
-inline std::vector<Segment> segments(const Phase& rows, const Phase& columns, int64_t row_step,
-                                     int64_t channels) {
+// The channels that a target takes, tap by tap of some of its phase's; taps side by side are one
+// segment.
+inline std::vector<Segment> segments(const Phase& rows, const Phase& columns, Taps below,
+                                     Taps beside, int64_t row_step, int64_t channels) {
   std::vector<Segment> found;
-  const int64_t across = columns.taps.size();
-  int64_t number = 0;
-  for (size_t i = 0; i < rows.taps.size(); ++i) {
-    const int64_t at = i * rows.tap_step * row_step;
-    if (columns.tap_step == 1 && across > 0) {
-      found.push_back({at, number, across * channels});
-      number += across * channels;
-      continue;
+  const int64_t across = columns.taps.size(), span = beside.second - beside.first;
+  const int64_t parts = columns.tap_step == 1 ? std::min<int64_t>(span, 1) : span;
+  for (int64_t i = below.first; i < below.second; ++i)
+    for (int64_t j = beside.first; j < beside.first + parts; ++j) {
+      const int64_t offset = i * rows.tap_step * row_step + j * columns.tap_step * channels;
+      found.push_back({offset, (i * across + j) * channels, span / parts * channels});
     }
-    for (int64_t j = 0; j < across; ++j, number += channels)
-      found.push_back({at + j * columns.tap_step * channels, number, channels});
-  }
   return found;
 }
 
