@@ -68,12 +68,13 @@ void convolve_phase(ThreadPool& pool, const Array<const T>& source, const Array<
   const int64_t shares = apart ? panels.size() : 1, all = source.n * rows.count;
   const int64_t tasks = 4 * std::max<int64_t>(pool.num_threads(), 1);
   const int64_t slices = std::clamp<int64_t>((tasks + shares - 1) / shares, 1, all);
+  const Kinds kinds(rows, columns, source.h, source.w, Tile<T>(source, rows, columns).row_step(),
+                    source.c);
+  const int64_t block = cut[0].vectors == 1 ? kBlockPixels<1> : kBlockPixels<2>;
   auto compute = [&](int64_t task) {
     const int64_t slice = task % slices, share = task / slices;
     const int64_t panel_end = apart ? share + 1 : panels.size(), end = all * (slice + 1) / slices;
     Tile<T> tile(source, rows, columns);
-    const Kinds kinds(rows, columns, source.h, source.w, tile.row_step(), source.c);
-    const int64_t block = panels[0].chunk.vectors == 1 ? kBlockPixels<1> : kBlockPixels<2>;
     const int64_t size = std::max<int64_t>(1, kSecondCache / 8 / tile.row_bytes());
     Targets<T> targets(kinds);
     for (int64_t first = all * slice / slices; first < end; first += size) {

@@ -15,14 +15,22 @@ namespace jaxcnn {
 
 // An axis's targets by the taps that they see.
 struct AxisKinds {
+  // Targets of the same kind side by side.
+  struct Run {
+    int64_t first, count;
+    size_t kind;
+  };
   std::vector<Taps> taps;  // of each kind
   std::vector<size_t> of;  // each target's kind
+  std::vector<Run> runs;
 
-  AxisKinds(const Phase& phase, int64_t size) {
+  AxisKinds(const Phase& phase, int64_t size, bool apart) {
     for (int64_t target = 0; target < phase.count; ++target) {
-      const Taps seen = phase.inside(target, size);
+      const Taps seen = apart ? phase.inside(target, size) : phase.all();
       of.push_back(std::find(taps.begin(), taps.end(), seen) - taps.begin());
       if (of.back() == taps.size()) taps.push_back(seen);
+      if (runs.empty() || runs.back().kind != of.back()) runs.push_back({target, 0, of.back()});
+      ++runs.back().count;
     }
   }
 };
@@ -51,7 +59,7 @@ struct Kinds {
 
   Kinds(const Phase& down, const Phase& across, int64_t height, int64_t width, int64_t row_step,
         int64_t channels)
-      : rows(down, height), columns(across, width) {
+      : rows(down, height, true), columns(across, width, pays(down, across, width, channels)) {
     auto add = [&](Taps below, Taps beside) {
       all.push_back({below, beside, segments(down, across, below, beside, row_step, channels)});
     };
@@ -75,6 +83,19 @@ struct Kinds {
       while (!all[wider.back()].has(all[i])) ++wider.back();
     }
   }
+
+ private:
+  // Whether to leave out columns too. Pixels of a row are side by side no longer then: what is left
+  // out must be worth it, and a pixel more than what one in the first cache saves.
+  static bool pays(const Phase& down, const Phase& across, int64_t width, int64_t channels) {
+    const int64_t taps = across.taps.size(), all = across.count * taps;
+    int64_t out = all;
+    for (int64_t target = 0; target < across.count; ++target) {
+      const Taps seen = across.inside(target, width);
+      out -= seen.second - seen.first;
+    }
+    return 16 * out >= all && static_cast<int64_t>(down.taps.size()) * taps * channels >= 1024;
+  }
 };
 
 // The pixels of a tile's targets, kind by kind.
@@ -84,19 +105,16 @@ class Targets {
   struct List {
     std::vector<const T*> from;
     std::vector<T*> to;
-    int64_t count;
+    int64_t count = 0;  // of those that there is room for
 
-    // Give the last ones to another list.
-    void give(int64_t pixels, List& other) {
-      other.from.insert(other.from.end(), from.end() - pixels, from.end());
-      other.to.insert(other.to.end(), to.end() - pixels, to.end());
-      resize(from.size() - pixels);
-    }
-
-    void resize(int64_t pixels) {
-      if (from.empty()) return;
-      from.resize(pixels, from.back());
-      to.resize(pixels, to.back());
+    void add(const T* x, int64_t x_step, T* y, int64_t y_step, int64_t pixels) {
+      const size_t wanted = count + pixels;
+      if (wanted > from.size()) from.resize(2 * wanted), to.resize(2 * wanted);
+      for (int64_t i = 0; i < pixels; ++i) {
+        from[count + i] = x + i * x_step;
+        to[count + i] = y + i * y_step;
+      }
+      count += pixels;
     }
   };
 
@@ -108,24 +126,25 @@ class Targets {
   // of a kind goes into blocks of a wider one.
   void find(const Tile<T>& tile, const Array<T>& target, const Phase& down, const Phase& across,
             int64_t channels, int64_t first, int64_t last, int64_t block) {
-    for (List& list : lists_) list.resize(0);
+    for (List& list : lists_) list.count = 0;
+    const int64_t x_step = across.source_step * channels, y_step = across.step * target.c;
     for (int64_t at = first; at < last; ++at) {
       const int64_t row = at % down.count;
       const T* x = tile.start(at - first);
       T* y = target.at(at / down.count, down.first + row * down.step, across.first);
       const size_t* number = &kinds_.number[kinds_.rows.of[row] * kinds_.columns.taps.size()];
-      for (int64_t i = 0; i < across.count; ++i) {
-        List& list = lists_[number[kinds_.columns.of[i]]];
-        list.from.push_back(x + i * across.source_step * channels);
-        list.to.push_back(y + i * across.step * target.c);
-      }
+      for (const AxisKinds::Run& run : kinds_.columns.runs)
+        lists_[number[run.kind]].add(x + run.first * x_step, x_step, y + run.first * y_step, y_step,
+                                     run.count);
     }
     for (size_t i = 0; i < lists_.size(); ++i) {
       List& list = lists_[i];
-      if (i < kinds_.wider.size()) list.give(list.from.size() % block, lists_[kinds_.wider[i]]);
-      list.count = list.from.size();
+      for (; i < kinds_.wider.size() && list.count % block != 0; --list.count)
+        lists_[kinds_.wider[i]].add(list.from[list.count - 1], 0, list.to[list.count - 1], 0, 1);
+      if (list.count == 0) continue;
       // Blocks are whole: the last of them computes the last pixel again.
-      list.resize(list.count + 7);
+      list.add(list.from[list.count - 1], 0, list.to[list.count - 1], 0, 7);
+      list.count -= 7;
     }
   }
 
