@@ -7,6 +7,7 @@
 
 #include "buffer.h"
 #include "chunks.h"
+#include "kinds.h"
 #include "parallel.h"
 #include "tiles.h"
 
@@ -60,19 +61,65 @@ void with_count(int count, F&& f) {
   }
 }
 
+// Taps of an axis that the same outputs have inside of the images, perhaps all of them.
+struct Together {
+  Taps taps;
+  std::pair<int64_t, int64_t> outputs;
+  bool all;
+};
+
+// An axis's taps, those apart that not all outputs have; or all together.
+inline std::vector<Together> together(const Axis& axis, bool apart) {
+  std::vector<Together> found;
+  for (int64_t tap = 0; tap < axis.taps; ++tap) {
+    const std::pair<int64_t, int64_t> every = {0, axis.outputs};
+    const std::pair<int64_t, int64_t> outputs = apart ? axis.inside(tap) : every;
+    if (found.empty() || found.back().outputs != outputs)
+      found.push_back({{tap, tap}, outputs, outputs == every});
+    ++found.back().taps.second;
+  }
+  return found;
+}
+
+// Numbers that pixels take, and these pixels, `to` being their places in a tile.
+template <typename T>
+struct Taken {
+  const Together& rows;
+  const Together& columns;
+  std::vector<Segment> segments;
+  PixelList<T, int64_t> pixels;
+
+  // Find them among the rows [first, last) of outputs, counted over all images.
+  void find(const Tile<T>& tile, const Array<const T>& outputs, int64_t step, int64_t first,
+            int64_t last) {
+    pixels.count = 0;
+    const auto [begin, end] = columns.outputs;
+    for (int64_t at = first; at < last && begin < end; ++at) {
+      const int64_t row = at % outputs.h;
+      if (row >= rows.outputs.first && row < rows.outputs.second)
+        pixels.add(tile.start(at - first) + begin * step, step, (at - first) * outputs.w + begin, 1,
+                   end - begin);
+    }
+  }
+};
+
 // to[b, v] += sum over pixels of from[pixel][b] outputs[pixel, v], the first `kept` of v
 template <typename T, int L, int V, int B>
-JAXCNN_BLOCK void gradient_block(const T* const* from, int64_t offset, const T* outputs,
-                                 int64_t pixels, T* to, int64_t to_step, int64_t kept) {
+JAXCNN_BLOCK void gradient_block(const Taken<T>& taken, int64_t offset, const T* outputs, T* to,
+                                 int64_t to_step, int64_t kept) {
   // A sum waits four cycles for itself: few sums are divided, so that there are eight at work.
   constexpr int U = B * V >= 8 ? 1 : 8 / (B * V);
   Vec<T, L> sums[U][B][V];
   unrolled<U>([&](auto u) {
     unrolled<B>([&](auto b) { unrolled<V>([&](auto v) { sums[u][b][v] = Vec<T, L>(); }); });
   });
+  const T* const* from = taken.pixels.from.data();
+  // All pixels are in the outputs' order.
+  const int64_t* places = taken.rows.all && taken.columns.all ? nullptr : taken.pixels.to.data();
+  const int64_t pixels = taken.pixels.count;
   auto add = [&](int64_t p, auto u) {
     const T* x = from[p] + offset;
-    const T* g = outputs + p * V * L;
+    const T* g = outputs + (places ? places[p] : p) * V * L;
     Vec<T, L> d[V];
     unrolled<V>([&](auto v) {
       __builtin_prefetch(g + (kAhead * V + v) * L, 0, 3);
@@ -140,36 +187,40 @@ void kernel_gradient_dense(ThreadPool& pool, const Array<const T>& images,
   const int64_t slices = shared ? 1 : std::clamp<int64_t>(tasks, 1, std::max<int64_t>(all, 1));
   const int64_t shares = shared ? std::min(tasks, numbers) : 1;
   const Buffer<T> partial((slices - 1) * numbers * kernel.c);
+  const std::vector<Together> below = together(axes[0], pays(rows, images.h, numbers));
+  const std::vector<Together> beside = together(axes[1], pays(columns, images.w, numbers));
   auto compute = [&](int64_t task) {
     const int64_t slice = shared ? 0 : task, share = shared ? task : 0;
     const int64_t begin = numbers * share / shares, stop = numbers * (share + 1) / shares;
     T* sums = slice > 0 ? partial.data() + (slice - 1) * numbers * kernel.c : kernel.data;
     std::fill(sums + begin * kernel.c, sums + stop * kernel.c, T(0));
     Tile<T> tile(images, rows, columns);
-    const std::vector<Segment> taken =
-        segments(rows, columns, rows.all(), columns.all(), tile.row_step(), images.c);
+    std::vector<Taken<T>> all_taken;
+    for (const Together& i : below)
+      for (const Together& j : beside) {
+        auto segments_of = segments(rows, columns, i.taps, j.taps, tile.row_step(), images.c);
+        all_taken.push_back({i, j, segments_of, {}});
+      }
     // Pixels that stay in the first cache, or nearly, from block to block.
     const int64_t size = std::max<int64_t>({1, (1 << 16) / tile.row_bytes(), 128 / outputs.w});
-    std::vector<const T*> from;
     Columns<T> side;
     const int64_t end = all * (slice + 1) / slices;
     for (int64_t first = all * slice / slices; first < end; first += size) {
       const int64_t last = std::min(end, first + size);
       tile.take(first, last);
-      from.clear();
-      for (int64_t at = first; at < last; ++at)
-        for (int64_t i = 0; i < outputs.w; ++i)
-          from.push_back(tile.start(at - first) + i * columns.source_step * images.c);
-      const int64_t pixels = from.size();
+      for (Taken<T>& taken : all_taken)
+        taken.find(tile, outputs, columns.source_step * images.c, first, last);
       for (const Chunk& chunk : parts) {
-        const T* g = side.take(outputs.at(0, first, 0), kernel.c, pixels, chunk);
+        const T* g =
+            side.take(outputs.at(0, first, 0), kernel.c, (last - first) * outputs.w, chunk);
         T* to = sums + chunk.offset;
         dispatch<T, true>(chunk, [&]<int L, int V>() {
-          for (const Numbers& some : blocks(taken, begin, stop, kBlockNumbers<T, L, V>))
-            with_count<kBlockNumbers<T, L, V>>(some.count, [&]<int B>() {
-              gradient_block<T, L, V, B>(from.data(), some.offset, g, pixels,
-                                         to + some.at * kernel.c, kernel.c, chunk.kept(kernel.c));
-            });
+          for (const Taken<T>& taken : all_taken)
+            for (const Numbers& some : blocks(taken.segments, begin, stop, kBlockNumbers<T, L, V>))
+              with_count<kBlockNumbers<T, L, V>>(some.count, [&]<int B>() {
+                gradient_block<T, L, V, B>(taken, some.offset, g, to + some.at * kernel.c, kernel.c,
+                                           chunk.kept(kernel.c));
+              });
         });
       }
     }

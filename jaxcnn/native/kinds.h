@@ -35,6 +35,18 @@ struct AxisKinds {
   }
 };
 
+// Whether it pays to leave out what an axis's targets take outside of the source, where they take
+// so many numbers each: pixels are not computed in the memory's order then.
+inline bool pays(const Phase& phase, int64_t size, int64_t numbers) {
+  const int64_t all = phase.count * phase.taps.size();
+  int64_t out = all;
+  for (int64_t target = 0; target < phase.count; ++target) {
+    const Taps seen = phase.inside(target, size);
+    out -= seen.second - seen.first;
+  }
+  return 16 * out >= all && numbers >= 1024;
+}
+
 // Pixels that take the same taps.
 struct Kind {
   Taps rows, columns;
@@ -59,7 +71,9 @@ struct Kinds {
 
   Kinds(const Phase& down, const Phase& across, int64_t height, int64_t width, int64_t row_step,
         int64_t channels)
-      : rows(down, height, true), columns(across, width, pays(down, across, width, channels)) {
+      : rows(down, height, true),
+        columns(across, width,
+                pays(across, width, down.taps.size() * across.taps.size() * channels)) {
     auto add = [&](Taps below, Taps beside) {
       all.push_back({below, beside, segments(down, across, below, beside, row_step, channels)});
     };
@@ -83,18 +97,23 @@ struct Kinds {
       while (!all[wider.back()].has(all[i])) ++wider.back();
     }
   }
+};
 
- private:
-  // Whether to leave out columns too. Pixels of a row are side by side no longer then: what is left
-  // out must be worth it, and a pixel more than what one in the first cache saves.
-  static bool pays(const Phase& down, const Phase& across, int64_t width, int64_t channels) {
-    const int64_t taps = across.taps.size(), all = across.count * taps;
-    int64_t out = all;
-    for (int64_t target = 0; target < across.count; ++target) {
-      const Taps seen = across.inside(target, width);
-      out -= seen.second - seen.first;
+// Pixels: where they come from and where they go to.
+template <typename T, typename To>
+struct PixelList {
+  std::vector<const T*> from;
+  std::vector<To> to;
+  int64_t count = 0;  // of those that there is room for
+
+  void add(const T* x, int64_t x_step, To y, int64_t y_step, int64_t pixels) {
+    const size_t wanted = count + pixels;
+    if (wanted > from.size()) from.resize(2 * wanted), to.resize(2 * wanted);
+    for (int64_t i = 0; i < pixels; ++i) {
+      from[count + i] = x + i * x_step;
+      to[count + i] = y + i * y_step;
     }
-    return 16 * out >= all && static_cast<int64_t>(down.taps.size()) * taps * channels >= 1024;
+    count += pixels;
   }
 };
 
@@ -102,21 +121,7 @@ struct Kinds {
 template <typename T>
 class Targets {
  public:
-  struct List {
-    std::vector<const T*> from;
-    std::vector<T*> to;
-    int64_t count = 0;  // of those that there is room for
-
-    void add(const T* x, int64_t x_step, T* y, int64_t y_step, int64_t pixels) {
-      const size_t wanted = count + pixels;
-      if (wanted > from.size()) from.resize(2 * wanted), to.resize(2 * wanted);
-      for (int64_t i = 0; i < pixels; ++i) {
-        from[count + i] = x + i * x_step;
-        to[count + i] = y + i * y_step;
-      }
-      count += pixels;
-    }
-  };
+  using List = PixelList<T, T*>;
 
   explicit Targets(const Kinds& kinds) : kinds_(kinds), lists_(kinds.all.size()) {}
 
