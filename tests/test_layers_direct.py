@@ -46,6 +46,12 @@ WIDE = [
     ((2, 9, 7, 8), (5, 1, 1), {"stride": (2, 3)}),
     ((1, 2, 1, 1), (3, 3, 3), {"padding": 4, "stride": 5}),
     ((1, 64, 1, 1), (3, 2, 2), {"padding": 40, "stride": 81}),  # far in front of the image
+    # Enough numbers and padding for taps outside of the image to be left out; many kinds of pixels.
+    ((9, 64, 9, 8), (70, 5, 5), {"padding": 4}),
+    ((20, 120, 4, 3), (50, 3, 3), {"padding": 1}),
+    ((5, 128, 7, 2), (17, 3, 3), {"padding": 2, "dilation": 2}),
+    ((6, 96, 5, 5), (130, 4, 4), {"padding": 3, "stride": 2}),
+    ((2, 300, 1, 1), (40, 2, 3), {"padding": 1}),
 ]
 
 
