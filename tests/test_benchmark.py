@@ -81,6 +81,7 @@ def test_the_first_call_beside_torch_compiles():
             "more than 1e-02",
         ),
     ],
+    ids=["eager", "compiled"],
 )
 def test_sides_that_differ_are_not_timed(tmp_path, form, right, wrong, told):
     """A copy of the script whose PyTorch side computes something else."""
