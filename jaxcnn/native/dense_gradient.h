@@ -23,19 +23,19 @@ struct Numbers {
   int count;
 };
 
-// The numbers [begin, end) of the segments, counted through, in blocks of at most so many.
-inline std::vector<Numbers> blocks(const std::vector<Segment>& segments, int64_t begin, int64_t end,
-                                   int most) {
-  std::vector<Numbers> found;
+// Call f for the numbers [begin, end) of the segments, counted through, in blocks of at most so
+// many.
+template <typename F>
+void in_blocks(const std::vector<Segment>& segments, int64_t begin, int64_t end, int most, F&& f) {
   for (const Segment& segment : segments) {
     const int64_t stop = std::min(end, segment.at + segment.length);
-    for (int64_t at = std::max(begin, segment.at); at < stop; at += found.back().count) {
+    for (int64_t at = std::max(begin, segment.at); at < stop;) {
       int count = std::min<int64_t>(stop - at, most);
       if (count > 6 && count < most) count = count < 8 ? 6 : 8;
-      found.push_back({segment.offset + at - segment.at, at, count});
+      f(Numbers{segment.offset + at - segment.at, at, count});
+      at += count;
     }
   }
-  return found;
 }
 
 // Call f<B>() for a block's count B.
@@ -92,8 +92,8 @@ struct Taken {
   // Find them among the rows [first, last) of outputs, counted over all images.
   void find(const Tile<T>& tile, const Array<const T>& outputs, int64_t step, int64_t first,
             int64_t last) {
-    pixels.count = 0;
     const auto [begin, end] = columns.outputs;
+    pixels.clear((last - first) * std::max<int64_t>(end - begin, 0));
     for (int64_t at = first; at < last && begin < end; ++at) {
       const int64_t row = at % outputs.h;
       if (row >= rows.outputs.first && row < rows.outputs.second)
@@ -215,12 +215,14 @@ void kernel_gradient_dense(ThreadPool& pool, const Array<const T>& images,
             side.take(outputs.at(0, first, 0), kernel.c, (last - first) * outputs.w, chunk);
         T* to = sums + chunk.offset;
         dispatch<T, true>(chunk, [&]<int L, int V>() {
+          constexpr int kMost = kBlockNumbers<T, L, V>;
           for (const Taken<T>& taken : all_taken)
-            for (const Numbers& some : blocks(taken.segments, begin, stop, kBlockNumbers<T, L, V>))
-              with_count<kBlockNumbers<T, L, V>>(some.count, [&]<int B>() {
+            in_blocks(taken.segments, begin, stop, kMost, [&](const Numbers& some) {
+              with_count<kMost>(some.count, [&]<int B>() {
                 gradient_block<T, L, V, B>(taken, some.offset, g, to + some.at * kernel.c, kernel.c,
                                            chunk.kept(kernel.c));
               });
+            });
         });
       }
     }

@@ -97,10 +97,9 @@ ffi::Error moments(ThreadPool pool, ffi::Buffer<kType> images, ffi::ResultBuffer
   const int64_t pixels = x.n * x.h * x.w;
   T *mean = moments->typed_data(), *variance = mean + x.c;
   const Summed<T> of{nullptr, x.data, mean, pixels, x.c};
-  const std::vector<double> numbers = sum<Term::kNumbers>(pool, of);
-  for (int64_t c = 0; c < x.c; ++c) mean[c] = numbers[c] / pixels;
-  const std::vector<double> squares = sum<Term::kSquares>(pool, of);
-  for (int64_t c = 0; c < x.c; ++c) variance[c] = squares[c] / pixels;
+  Sum<Term::kNumbers, T> numbers(pool, of, pixels, mean);
+  Sum<Term::kSquares, T> squares(pool, of, pixels, variance);
+  parallel(pool, {numbers.shares(), numbers.total(), squares.shares(), squares.total()});
   return ffi::Error::Success();
 }
 
@@ -110,8 +109,8 @@ ffi::Error products(ThreadPool pool, ffi::Buffer<kType> numbers, ffi::Buffer<kTy
   using T = ffi::NativeType<kType>;
   const auto a = input(numbers), x = input(images);
   const Summed<T> of{a.data, x.data, centre.typed_data(), x.n * x.h * x.w, x.c};
-  const std::vector<double> found = sum<Term::kProducts>(pool, of);
-  std::copy(found.begin(), found.end(), sums->typed_data());
+  Sum<Term::kProducts, T> products(pool, of, 1, sums->typed_data());
+  parallel(pool, {products.shares(), products.total()});
   return ffi::Error::Success();
 }
 

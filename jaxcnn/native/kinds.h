@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "blocks.h"
+#include "buffer.h"
 #include "phases.h"
 #include "tiles.h"
 
@@ -102,13 +103,18 @@ struct Kinds {
 // Pixels: where they come from and where they go to.
 template <typename T, typename To>
 struct PixelList {
-  std::vector<const T*> from;
-  std::vector<To> to;
-  int64_t count = 0;  // of those that there is room for
+  Buffer<const T*> from;
+  Buffer<To> to;
+  int64_t count = 0;
+
+  // Be empty, with room for so many.
+  void clear(int64_t room) {
+    from.reserve(room);
+    to.reserve(room);
+    count = 0;
+  }
 
   void add(const T* x, int64_t x_step, To y, int64_t y_step, int64_t pixels) {
-    const size_t wanted = count + pixels;
-    if (wanted > from.size()) from.resize(2 * wanted), to.resize(2 * wanted);
     for (int64_t i = 0; i < pixels; ++i) {
       from[count + i] = x + i * x_step;
       to[count + i] = y + i * y_step;
@@ -131,7 +137,7 @@ class Targets {
   // of a kind goes into blocks of a wider one.
   void find(const Tile<T>& tile, const Array<T>& target, const Phase& down, const Phase& across,
             int64_t channels, int64_t first, int64_t last, int64_t block) {
-    for (List& list : lists_) list.count = 0;
+    for (List& list : lists_) list.clear((last - first) * across.count + kSpare);
     const int64_t x_step = across.source_step * channels, y_step = across.step * target.c;
     for (int64_t at = first; at < last; ++at) {
       const int64_t row = at % down.count;
@@ -148,12 +154,14 @@ class Targets {
         lists_[kinds_.wider[i]].add(list.from[list.count - 1], 0, list.to[list.count - 1], 0, 1);
       if (list.count == 0) continue;
       // Blocks are whole: the last of them computes the last pixel again.
-      list.add(list.from[list.count - 1], 0, list.to[list.count - 1], 0, 7);
-      list.count -= 7;
+      list.add(list.from[list.count - 1], 0, list.to[list.count - 1], 0, kSpare);
+      list.count -= kSpare;
     }
   }
 
  private:
+  static constexpr int64_t kSpare = 7;  // pixels of a block, but one
+
   const Kinds& kinds_;
   std::vector<List> lists_;
 };

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <vector>
 
+#include "buffer.h"
 #include "chunks.h"
 #include "parallel.h"
 #include "vectors.h"
@@ -58,31 +59,56 @@ JAXCNN_BLOCK void sum_block(const Summed<T>& of, int64_t at, int64_t count, int6
   });
 }
 
-// The sums of all channels and then, of products, the second ones. Of few pixels they are added up
-// in T, and these in double: many numbers that are large against their differences lose none.
+// The sums of all channels and then, of products, the second ones, divided by a number. Of few
+// pixels they are added up in T, and these in double: many numbers that are large against their
+// differences lose none.
 template <Term kTerm, typename T>
-std::vector<double> sum(ThreadPool& pool, const Summed<T>& of) {
-  constexpr int64_t kNumbers = 1 << 12;  // of few pixels, in the first cache
-  const int64_t few = std::max<int64_t>(1, kNumbers / std::max<int64_t>(of.channels, 1));
-  const int64_t most = (of.pixels + few - 1) / few;
-  const int64_t tasks = std::clamp<int64_t>(4 * pool.num_threads(), 1, std::max<int64_t>(most, 1));
-  std::vector<double> sums(tasks * 2 * of.channels);
-  const std::vector<Chunk> parts = chunks<T>(of.channels);
-  parallel(pool, tasks, [&](int64_t task) {
-    double* first = sums.data() + task * 2 * of.channels;
-    const int64_t end = of.pixels * (task + 1) / tasks;
-    for (int64_t at = of.pixels * task / tasks; at < end; at += few)
-      for (const Chunk& part : parts)
-        dispatch<T>(part, [&]<int L, int V>() {
-          sum_block<T, kTerm, L, V>(of, at, std::min(few, end - at), part.offset, first,
-                                    first + of.channels);
-        });
-  });
-  for (int64_t task = 1; task < tasks; ++task)
-    for (int64_t i = 0; i < 2 * of.channels; ++i) sums[i] += sums[task * 2 * of.channels + i];
-  sums.resize(2 * of.channels);
-  return sums;
-}
+class Sum {
+ public:
+  Sum(const ThreadPool& pool, const Summed<T>& of, double divisor, T* to)
+      : of_(of), divisor_(divisor), to_(to), parts_(chunks<T>(of.channels)) {
+    // In the first cache, but so many that what is done for their sums is little.
+    few_ = std::max<int64_t>(32, (1 << 12) / std::max<int64_t>(of.channels, 1));
+    const int64_t most = std::max<int64_t>((of.pixels + few_ - 1) / few_, 1);
+    tasks_ = std::clamp<int64_t>(4 * pool.num_threads(), 1, most);
+    sums_.reserve(tasks_ * 2 * of.channels);
+  }
+
+  // Sum shares of the pixels.
+  Stage shares() {
+    return {tasks_, [this](int64_t task) {
+              double* first = sums_.data() + task * 2 * of_.channels;
+              std::fill_n(first, 2 * of_.channels, 0.0);
+              const int64_t end = of_.pixels * (task + 1) / tasks_;
+              for (int64_t at = of_.pixels * task / tasks_; at < end; at += few_)
+                for (const Chunk& part : parts_)
+                  dispatch<T>(part, [&]<int L, int V>() {
+                    sum_block<T, kTerm, L, V>(of_, at, std::min(few_, end - at), part.offset, first,
+                                              first + of_.channels);
+                  });
+            }};
+  }
+
+  // Then add the shares up.
+  Stage total() {
+    return {1, [this](int64_t) {
+              for (int64_t i = 0; i < (kTerm == Term::kProducts ? 2 : 1) * of_.channels; ++i) {
+                double sum = 0;
+                for (int64_t task = 0; task < tasks_; ++task)
+                  sum += sums_[task * 2 * of_.channels + i];
+                to_[i] = sum / divisor_;
+              }
+            }};
+  }
+
+ private:
+  const Summed<T> of_;
+  const double divisor_;
+  T* const to_;
+  const std::vector<Chunk> parts_;
+  int64_t few_, tasks_;  // pixels; shares
+  Buffer<double> sums_;
+};
 
 }  // namespace jaxcnn
 
