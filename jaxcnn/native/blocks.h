@@ -20,7 +20,7 @@ template <typename T>
 struct Panel {
   Chunk chunk;
   int64_t kept;
-  T* weights;  // [number of the segments][channel of the chunk]
+  const T* weights;  // [number of the segments][channel of the chunk]
   const T* bias;
 };
 

@@ -22,11 +22,10 @@ inline constexpr int kBlockPixels = V == 1 ? 8 : 6;
 // Copy a kernel's weights of a phase into the order in which a block reads them.
 template <typename T>
 void pack(const Array<const T>& kernel, const Phase& rows, const Phase& columns, bool backward,
-          const Panel<T>& panel) {
+          const Panel<T>& panel, T* to) {
   const int64_t width = panel.chunk.channels(), channels = backward ? kernel.c : kernel.w;
   const int64_t offset = panel.chunk.offset * (backward ? kernel.c : 1);
   constexpr int64_t kLine = sizeof(Line) / sizeof(T);
-  T* to = panel.weights;
   for (int64_t i : rows.taps)
     for (int64_t j : columns.taps) {
       const T* from = kernel.at(i, j, 0) + offset;
@@ -56,12 +55,17 @@ void convolve_phase(ThreadPool& pool, const Array<const T>& source, const Array<
   const std::vector<Chunk> cut = chunks<T>(target.c, true);
   const int64_t numbers = rows.taps.size() * columns.taps.size() * source.c;
   const int64_t width = cut.back().offset + cut.back().channels();
-  const Buffer<T> packed(numbers * width);
+  // Of one panel the kernel itself has that order.
+  const bool in_order = !backward && cut.size() == 1 && width == target.c;
+  const Buffer<T> packed(in_order ? 0 : numbers * width);
+  const T* const weights = in_order ? kernel.data : packed.data();
   std::vector<Panel<T>> panels;
   for (const Chunk& chunk : cut)
-    panels.push_back({chunk, chunk.kept(target.c), packed.data() + numbers * chunk.offset,
+    panels.push_back({chunk, chunk.kept(target.c), weights + numbers * chunk.offset,
                       bias ? bias + chunk.offset : nullptr});
-  auto prepare = [&](int64_t i) { pack(kernel, rows, columns, backward, panels[i]); };
+  auto prepare = [&](int64_t i) {
+    pack(kernel, rows, columns, backward, panels[i], packed.data() + numbers * cut[i].offset);
+  };
 
   // Weights that do not fit in the second cache together: a task has one panel of them.
   const bool apart = numbers * width * static_cast<int64_t>(sizeof(T)) > kSecondCache / 2;
@@ -88,7 +92,8 @@ void convolve_phase(ThreadPool& pool, const Array<const T>& source, const Array<
         });
     }
   };
-  parallel(pool, {{static_cast<int64_t>(panels.size()), prepare}, {shares * slices, compute}});
+  const int64_t packs = in_order ? 0 : panels.size();
+  parallel(pool, {{packs, prepare}, {shares * slices, compute}});
 }
 
 template <typename T>

@@ -19,6 +19,7 @@ namespace jaxcnn {
 template <typename T>
 struct Part {
   Panel<T> panel;
+  T* weights;             // the panel's
   int64_t group, source;  // the group's first source channel
 };
 
@@ -118,7 +119,7 @@ Stage packing(const Array<const T>& kernel, const std::vector<Part<T>>& parts, i
               const Chunk& chunk = part.panel.chunk;
               const int64_t first = chunk.offset - part.group * (backward ? inputs : outputs);
               const int64_t side = beside<T>(chunk, channels);
-              T* to = part.panel.weights;
+              T* to = part.weights;
               for (int64_t tap = 0; tap < taps; ++tap) {
                 const T* from = kernel.data + tap * inputs * kernel.c + part.group * outputs;
                 for (int64_t k = 0; k < channels; k += side) {
@@ -146,7 +147,7 @@ void convolve_grouped(ThreadPool& pool, const Array<const T>& source, const Arra
     for (Chunk chunk : chunks<T>(to)) {
       chunk.offset += group * to;
       const T* b = bias ? bias + chunk.offset : nullptr;
-      parts.push_back({{chunk, chunk.channels(), weights, b}, group, group * from});
+      parts.push_back({{chunk, chunk.channels(), weights, b}, weights, group, group * from});
       weights += kernel.n * kernel.h * from * chunk.channels();
     }
 
