@@ -1,4 +1,5 @@
 import os
+import signal
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -17,6 +18,8 @@ def pytest_configure(config):
 
     The same training step is compiled by dozens of processes otherwise, seconds each.
     """
+    # Shells let what they run in the background ignore Ctrl-C; tests send it, to themselves too.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     if hasattr(config, "workerinput"):
         return  # a worker starts with the variables of the first process
     folder = TemporaryDirectory(prefix="programs-", ignore_cleanup_errors=True)
