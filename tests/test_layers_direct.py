@@ -53,17 +53,32 @@ WIDE = [
     ((6, 96, 5, 5), (130, 4, 4), {"padding": 3, "stride": 2}),
     ((2, 300, 1, 1), (40, 2, 3), {"padding": 1}),
 ]
+# Rows of 7, 8, 12 and more outputs of three taps each, as many channels a group as fill a vector.
+ROWS = [
+    ((2, 2 * channels, height, width), (2 * channels, taps, 3), {"groups": 2} | options)
+    for channels in (8, 16)
+    for height, width, taps, options in [
+        (5, 7, 3, {"padding": 1}),
+        (4, 14, 3, {"padding": 1, "stride": 2}),
+        (6, 15, 3, {"padding": 1, "stride": (3, 2)}),
+        (3, 13, 3, {"padding": (0, 1)}),
+        (2, 18, 1, {}),
+        (5, 35, 2, {"stride": 2, "dilation": (2, 1)}),
+        (3, 9, 3, {"padding": 2}),
+    ]
+]
+ROWS += [((1, 24, 4, 8), (48, 3, 3), {"groups": 3, "padding": 1})]  # of either pass alone
 
 
 @pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")
 @pytest.mark.parametrize("dtype", PRECISIONS)
-@pytest.mark.parametrize(("images", "kernel", "options"), GRID + GROUPED + DEPTHWISE + WIDE)
+@pytest.mark.parametrize(("images", "kernel", "options"), GRID + GROUPED + DEPTHWISE + WIDE + ROWS)
 def test_every_shape(images, kernel, options, dtype):
     check(images, kernel, options, dtype, zeros={"gradient of x", "gradient of weight"})
 
 
 @pytest.mark.parametrize(
-    ("images", "kernel", "options"), [*GRID[1:12:3], *GROUPED[:3], *DEPTHWISE[:4], WIDE[0]]
+    ("images", "kernel", "options"), [*GRID[1:12:3], *GROUPED[:3], *DEPTHWISE[:4], WIDE[0], ROWS[1]]
 )
 def test_gradients_of_gradients(images, kernel, options):
     check(images, kernel, options, "float64", second=True)

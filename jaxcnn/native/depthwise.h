@@ -81,10 +81,10 @@ void convolve_depthwise(ThreadPool& pool, const Array<const T>& source,
   const std::vector<Chunk> parts = chunks<T>(kernel.c);
   const std::vector<Run> column_runs = runs(axes[1], backward);
   const std::vector<std::vector<Source>> row_taps = taps_by_target(axes[0], backward);
-  const int64_t all = target.n * target.h, size = rows_of_task(pool, source, target);
-  parallel(pool, (all + size - 1) / size, [&](int64_t task) {
+  const int64_t all = target.n * target.h, tasks = tasks_of_rows(pool, source, target);
+  parallel(pool, tasks, [&](int64_t task) {
     std::vector<Tap<T>> taps;
-    for (int64_t at = task * size; at < std::min(all, (task + 1) * size); ++at) {
+    for (int64_t at = all * task / tasks; at < all * (task + 1) / tasks; ++at) {
       const int64_t image = at / target.h, row = at % target.h;
       for (const Run& run : column_runs) {
         taps.clear();

@@ -4,6 +4,8 @@
 #define JAXCNN_GROUPED_H_
 
 #include <algorithm>
+#include <memory>
+#include <optional>
 #include <vector>
 
 #include "blocks.h"
@@ -12,6 +14,7 @@
 #include "geometry.h"
 #include "narrow_blocks.h"
 #include "parallel.h"
+#include "triples.h"
 
 namespace jaxcnn {
 
@@ -19,7 +22,6 @@ namespace jaxcnn {
 template <typename T>
 struct Part {
   Panel<T> panel;
-  T* weights;             // the panel's
   int64_t group, source;  // the group's first source channel
 };
 
@@ -88,6 +90,23 @@ void sweep_group(const Alike<T>& pixels, const Part<T>& part) {
   blocks.template operator()<1>();
 }
 
+// Rows of targets [first, last), counted over all images, whose every row of taps has so many
+// weights in a part.
+template <typename T>
+TripleRows<T> find_rows(const Triples& triples, const Array<const T>& source,
+                        const Array<T>& target, const std::vector<std::vector<Source>>& row_taps,
+                        int64_t weights, int64_t first, int64_t last) {
+  TripleRows<T> found{{}, {}, source.c, target.c};
+  for (int64_t at = first; at < last; ++at) {
+    const int64_t image = at / target.h, y = at % target.h, begin = found.taken.size();
+    for (Source tap : row_taps[y])
+      found.taken.push_back(
+          {source.at(image, tap.second, triples.phase.origin), tap.first * weights});
+    found.rows.push_back({begin, std::ssize(found.taken), target.at(image, y, 0)});
+  }
+  return found;
+}
+
 // Fetch what the target rows [first, last) of all images take. Group by group it would be read in
 // small pieces, for each of which the memory lets wait.
 template <typename T>
@@ -102,75 +121,96 @@ void fetch_rows(const Array<const T>& source, const Array<T>& target,
     }
 }
 
-// Copy a kernel into the order in which the blocks read it; `parts` must stay.
+// A kernel's parts, in the order in which the blocks read them: tap by tap, or those taps of
+// `across` side by side for each channel.
 template <typename T>
-Stage packing(const Array<const T>& kernel, const std::vector<Part<T>>& parts, int64_t groups,
-              bool backward) {
-  const int64_t taps = kernel.n * kernel.h, inputs = kernel.w, outputs = kernel.c / groups;
-  // Steps between the kernel's source channels and between its target channels.
-  const int64_t source = backward ? 1 : kernel.c, target = backward ? kernel.c : 1;
-  const int64_t channels = backward ? outputs : inputs;
-  const int64_t share = (parts.size() + 15) / 16;
-  const int64_t tasks = (parts.size() + share - 1) / share;
-  return {tasks, [=, &parts](int64_t task) {
-            const int64_t end = std::min<int64_t>(parts.size(), (task + 1) * share);
-            for (int64_t i = task * share; i < end; ++i) {
-              const Part<T>& part = parts[i];
-              const Chunk& chunk = part.panel.chunk;
-              const int64_t first = chunk.offset - part.group * (backward ? inputs : outputs);
-              const int64_t side = beside<T>(chunk, channels);
-              T* to = part.weights;
-              for (int64_t tap = 0; tap < taps; ++tap) {
-                const T* from = kernel.data + tap * inputs * kernel.c + part.group * outputs;
-                for (int64_t k = 0; k < channels; k += side) {
-                  if (side == 1 && target == 1) {
-                    to = std::copy_n(from + k * source + first, chunk.channels(), to);
-                    continue;
-                  }
-                  for (int64_t c = first; c < first + chunk.channels(); ++c)
-                    for (int64_t r = 0; r < side; ++r) *to++ = from[(k + r) * source + c * target];
-                }
-              }
-            }
-          }};
-}
+class Parts {
+ public:
+  Parts(const Array<const T>& kernel, const T* bias, const std::vector<int64_t>& across,
+        int64_t groups, bool backward)
+      : packed_(kernel.n * kernel.h * kernel.w * kernel.c) {
+    const int64_t inputs = kernel.w, outputs = kernel.c / groups;
+    const int64_t channels = backward ? outputs : inputs, targets = backward ? inputs : outputs;
+    T* to = packed_.data();
+    for (int64_t group = 0; group < groups; ++group)
+      for (Chunk chunk : chunks<T>(targets)) {
+        const T* const begin = to;
+        const T* const from =
+            kernel.data + group * outputs + chunk.offset * (backward ? kernel.c : 1);
+        for (int64_t tap = 0; tap < kernel.n * kernel.h; tap += across.size())
+          for (int64_t k = 0; k < channels; k += beside<T>(chunk, channels))
+            for (int64_t j : across)
+              to = copy(from + (tap + j) * inputs * kernel.c, kernel.c, chunk, k, channels,
+                        backward, to);
+        chunk.offset += group * targets;
+        const Panel<T> panel{chunk, chunk.channels(), begin, bias ? bias + chunk.offset : nullptr};
+        all_.push_back({panel, group, group * channels});
+      }
+  }
+
+  const std::vector<Part<T>>& all() const { return all_; }
+
+ private:
+  // Copy a tap's weights for a chunk, of the source channel k and those beside it.
+  static T* copy(const T* from, int64_t outputs, const Chunk& chunk, int64_t k, int64_t channels,
+                 bool backward, T* to) {
+    // Steps between the source channels and between the target channels.
+    const int64_t source = backward ? 1 : outputs, target = backward ? outputs : 1;
+    const int64_t side = beside<T>(chunk, channels);
+    from += k * source;
+    if (side == 1 && target == 1 && chunk.lanes == kLanes<T>) {
+      for (int v = 0; v < chunk.vectors; ++v, from += chunk.lanes, to += chunk.lanes)
+        store<T, kLanes<T>>(to, load<T, kLanes<T>>(from));
+      return to;
+    }
+    for (int64_t c = 0; c < chunk.channels(); ++c)
+      for (int64_t r = 0; r < side; ++r) *to++ = from[r * source + c * target];
+    return to;
+  }
+
+  Buffer<T> packed_;
+  std::vector<Part<T>> all_;
+};
 
 template <typename T>
 void convolve_grouped(ThreadPool& pool, const Array<const T>& source, const Array<const T>& kernel,
                       const T* bias, const Array<T>& target, const Axis axes[2], int64_t groups,
                       bool backward) {
   const int64_t from = source.c / groups, to = target.c / groups;
-  const Buffer<T> packed(kernel.n * kernel.h * kernel.w * kernel.c);
-  std::vector<Part<T>> parts;
-  T* weights = packed.data();
-  for (int64_t group = 0; group < groups; ++group)
-    for (Chunk chunk : chunks<T>(to)) {
-      chunk.offset += group * to;
-      const T* b = bias ? bias + chunk.offset : nullptr;
-      parts.push_back({{chunk, chunk.channels(), weights, b}, weights, group, group * from});
-      weights += kernel.n * kernel.h * from * chunk.channels();
-    }
-
-  const std::vector<Run> row_runs = runs(axes[0], backward), column_runs = runs(axes[1], backward);
   const std::vector<std::vector<Source>> row_taps = taps_by_target(axes[0], backward);
+  const int64_t all = target.n * target.h, tasks = tasks_of_rows(pool, source, target);
+  const std::optional<Triples> triples =
+      to == kLanes<T> ? find_triples(axes[1], backward) : std::nullopt;
+  const std::vector<int64_t> across = triples ? triples->phase.taps : std::vector<int64_t>{0};
+  const std::vector<Run> row_runs = runs(axes[0], backward), column_runs = runs(axes[1], backward);
   std::vector<Alike<T>> alike;
-  for (const Run& rows : row_runs)
-    for (const Run& columns : column_runs)
-      alike.emplace_back(rows, columns, source, axes[1].taps, from);
-  const int64_t all = target.n * target.h, size = rows_of_task(pool, source, target);
-  auto compute = [&](int64_t task) {
-    const int64_t first = task * size, last = std::min(all, first + size);
-    fetch_rows(source, target, row_taps, first, last);
-    fetch<1>(target.at(0, first, 0), target.at(0, last, 0));
-    std::vector<Alike<T>> pixels = alike;
-    for (Alike<T>& some : pixels) some.find(source, target, first, last);
-    for (const Part<T>& part : parts)
-      dispatch<T>(part.panel.chunk, [&]<int L, int V>() {
-        for (const Alike<T>& some : pixels) sweep_group<T, L, V>(some, part);
-      });
+  if (!triples)
+    for (const Run& rows : row_runs)
+      for (const Run& columns : column_runs)
+        alike.emplace_back(rows, columns, source, axes[1].taps, from);
+  // Each thread has a copy of the kernel: to read what another one wrote into its caches, after
+  // waiting for that, takes longer than to copy.
+  auto begin = [&] {
+    auto parts = std::make_shared<Parts<T>>(kernel, bias, across, groups, backward);
+    return [&, parts, pixels = alike](int64_t task) mutable {
+      const int64_t first = all * task / tasks, last = all * (task + 1) / tasks;
+      if (triples) {
+        const TripleRows<T> rows =
+            find_rows(*triples, source, target, row_taps, axes[1].taps * from * to, first, last);
+        for (const Part<T>& part : parts->all())
+          sweep_triples<T, kLanes<T>>(*triples, rows, {part.source, from, part.panel});
+        return;
+      }
+      fetch_rows(source, target, row_taps, first, last);
+      fetch<1>(target.at(0, first, 0), target.at(0, last, 0));
+      for (Alike<T>& some : pixels) some.find(source, target, first, last);
+      for (const Part<T>& part : parts->all())
+        dispatch<T>(part.panel.chunk, [&]<int L, int V>() {
+          for (const Alike<T>& some : pixels) sweep_group<T, L, V>(some, part);
+        });
+    };
   };
-  const int64_t tasks = (all + size - 1) / size;
-  parallel(pool, {packing(kernel, parts, groups, backward), {tasks, compute}});
+  parallel(pool, {{tasks, begin}});
 }
 
 }  // namespace jaxcnn
