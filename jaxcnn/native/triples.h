@@ -33,7 +33,8 @@ inline std::optional<Triples> find_triples(const Axis& axis, bool backward) {
   auto computed = [&](int64_t block) { return (phase.count + block - 1) / block * block; };
   const int64_t block = computed(7) < computed(8) ? 7 : 8;
   if (phase.count < block || 5 * computed(block) > 6 * phase.count) return {};
-  return Triples{phase, phase.origin<0, last> end, block};
+  const bool cut_left = phase.origin<0, cut_right = last> end;
+  return Triples{phase, cut_left, cut_right, block};
 }
 
 // A row of sources, at what the first target takes first, and where its weights begin among those
