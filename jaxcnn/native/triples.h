@@ -33,8 +33,7 @@ inline std::optional<Triples> find_triples(const Axis& axis, bool backward) {
   auto computed = [&](int64_t block) { return (phase.count + block - 1) / block * block; };
   const int64_t block = computed(7) < computed(8) ? 7 : 8;
   if (phase.count < block || 5 * computed(block) > 6 * phase.count) return {};
-  const bool cut_left = phase.origin<0, cut_right = last> end;
-  return Triples{phase, cut_left, cut_right, block};
+  return Triples{phase, phase.origin == -1, last == end + 1, block};
 }
 
 // A row of sources, at what the first target takes first, and where its weights begin among those
