@@ -70,10 +70,21 @@ ROWS = [
 ]
 ROWS += [((1, 24, 4, 8), (48, 3, 3), {"groups": 3, "padding": 1})]  # of either pass alone
 
+# Products of few pixels and a kernel of one: blocks of all sizes, several panels and a part of one.
+PRODUCTS = [
+    ((32, 40, 1, 1), (65, 1, 1), {}),
+    ((3, 9, 5, 3), (7, 1, 1), {}),
+    ((1, 150, 1, 13), (100, 1, 1), {"dilation": 3}),
+    ((2, 1, 1, 1), (1, 1, 1), {}),
+    ((4, 31, 8, 8), (33, 1, 1), {}),
+]
+
 
 @pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")
 @pytest.mark.parametrize("dtype", PRECISIONS)
-@pytest.mark.parametrize(("images", "kernel", "options"), GRID + GROUPED + DEPTHWISE + WIDE + ROWS)
+@pytest.mark.parametrize(
+    ("images", "kernel", "options"), GRID + GROUPED + DEPTHWISE + WIDE + ROWS + PRODUCTS
+)
 def test_every_shape(images, kernel, options, dtype):
     check(images, kernel, options, dtype, zeros={"gradient of x", "gradient of weight"})
 

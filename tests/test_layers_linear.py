@@ -7,23 +7,27 @@ import pytest
 import torch
 from test_layers_conv import assert_uniform
 
-from jaxcnn.layers import Dropout, Linear, ReLU, flatten
+from jaxcnn.layers import Dropout, Linear, ReLU, flatten, forms
 from parity.errors import assert_close
 from parity.functions import compare
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("bias", [True, False])
-@pytest.mark.parametrize("shape", [(4, 7), (1, 1), (2, 3, 5)])
-def test_linear(shape, bias, dtype):
+@pytest.mark.parametrize(
+    ("shape", "features"),
+    # The last one's product is long enough for our own CPU code.
+    [((4, 7), 6), ((1, 1), 6), ((2, 3, 5), 6), ((3, 11, 500), 70)],
+)
+def test_linear(shape, features, bias, dtype):
     rng = np.random.default_rng(0)
-    values = {"x": rng.normal(size=shape), "weight": rng.normal(size=(6, shape[-1]))}
+    values = {"x": rng.normal(size=shape), "weight": rng.normal(size=(features, shape[-1]))}
     if bias:
-        values["bias"] = rng.normal(size=6)
+        values["bias"] = rng.normal(size=features)
 
     def ours(x, weight, bias=None):
         params = {"kernel": weight} if bias is None else {"kernel": weight, "bias": bias}
-        return Linear(6, bias=bias is not None).apply({"params": params}, x)
+        return Linear(features, bias=bias is not None).apply({"params": params}, x)
 
     values = {name: value.astype(dtype) for name, value in values.items()}
     got, want = compare(ours, linear, values)
@@ -32,6 +36,21 @@ def test_linear(shape, bias, dtype):
 
 def linear(x, weight, bias=None):
     return torch.nn.functional.linear(x, weight, bias)
+
+
+def test_form_of_linear():
+    if not forms.native("float32"):
+        pytest.skip("no CPU code of our own: no C++ compiler, or another device")
+
+    def form(rows, features, dtype="float32"):
+        x = jax.ShapeDtypeStruct((rows, 784), dtype)
+        return forms.linear(x, jax.ShapeDtypeStruct((784, features), dtype))
+
+    assert form(32, 500) == "direct"
+    assert form(32, 10) == form(1000, 500) == form(0, 500) == "product"
+    assert form(32, 500, "bfloat16") == "product"
+    with forms.prefer("xla"):
+        assert form(32, 500) == "product"
 
 
 def test_linear_initial_values_are_distributed_as_pytorchs():

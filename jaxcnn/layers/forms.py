@@ -14,11 +14,14 @@ with jaxlib 0.10 (`scripts/benchmark_convolutions.py`, `scripts/benchmark.py`):
 - Depthwise 3x3 on (16, 56, 56, 64) takes 174 ms as XLA's one convolution and 1.2 as a sum of taps;
   3x3 in 32 groups on (1, 28, 28, 256) takes 4.7 ms, with gradients 2,200, as one convolution, and
   3.3 and 20 as one a group; XLA has nothing faster, our own code has.
+- A product of 32 rows with a Linear's kernel of (784, 500) takes XLA 0.23 ms and us 0.13, its two
+  gradients 0.23 and 0.27, and 0.11 and 0.15; products of few numbers take both as long as a call.
 
 On a GPU a convolution is XLA's, which cuDNN computes; so is one whose batch is divided over several
 devices (`jaxcnn.devices`), because XLA cannot divide our own code.
 """
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal
@@ -35,6 +38,7 @@ Conv = Literal["direct", "convolution", "matrix_product", "depthwise", "split"]
 the kernel; `depthwise`: a sum of shifted images; `split`: one convolution a group."""
 
 _MOST_TAPS = 64
+_MOST_ROWS, _LEAST_PRODUCTS = 256, 2**20
 _preferred = jax.make_user_context(default_value="native")
 
 
@@ -92,6 +96,18 @@ def conv(images: jax.Array, kernel: jax.Array, groups: int) -> Conv:
         return "split"
     # Large depthwise kernels make long programs of their taps.
     return "depthwise" if kernel.shape[0] * kernel.shape[1] <= _MOST_TAPS else "convolution"
+
+
+def linear(x: jax.Array, kernel: jax.Array) -> Literal["direct", "product"]:
+    """Choose the form of a Linear's product: our CPU code, or XLA's.
+
+    Args:
+        x: (..., in).
+        kernel: (in, features), of its dtype.
+    """
+    rows = math.prod(x.shape[:-1])
+    pays = 0 < rows <= _MOST_ROWS and rows * kernel.size >= _LEAST_PRODUCTS
+    return "direct" if pays and native(x.dtype.name) else "product"
 
 
 def _of_xla(images: jax.Array, kernel: jax.Array) -> Conv:

@@ -6,6 +6,7 @@
 #include "dense.h"
 #include "depthwise.h"
 #include "grouped.h"
+#include "product.h"
 
 namespace jaxcnn {
 
@@ -15,7 +16,13 @@ template <typename T>
 void convolve(ThreadPool& pool, const Array<const T>& source, const Array<const T>& kernel,
               const T* bias, const Array<T>& target, const Axis axes[2], int64_t groups,
               bool backward) {
-  if (groups == 1)
+  if (!backward && is_product(source, kernel, target, axes, groups))
+    multiply(pool, pixels_of(source), numbers_of(kernel), bias, pixels_of(target));
+  else if (backward && is_product(target, kernel, source, axes, groups))
+    // Transposed, for the pixels to be what is copied.
+    multiply<T>(pool, numbers_of(kernel), pixels_of(source).transposed(), nullptr,
+                pixels_of(target).transposed());
+  else if (groups == 1)
     convolve_dense(pool, source, kernel, bias, target, axes, backward);
   else if (kernel.w == 1 && kernel.c == groups)
     convolve_depthwise(pool, source, kernel, bias, target, axes, backward);

@@ -11,6 +11,7 @@
 #include "geometry.h"
 #include "narrow_blocks.h"
 #include "parallel.h"
+#include "product.h"
 
 namespace jaxcnn {
 
@@ -124,6 +125,9 @@ void add_row(const Set<T>& set, int64_t i, int64_t groups, const Array<T>& kerne
 template <typename T>
 void kernel_gradient(ThreadPool& pool, const Array<const T>& images, const Array<const T>& outputs,
                      const Array<T>& kernel, const Axis axes[2], int64_t groups) {
+  if (is_product(images, kernel, outputs, axes, groups))
+    return multiply<T>(pool, pixels_of(images).transposed(), pixels_of(outputs), nullptr,
+                       numbers_of(kernel));
   if (groups == 1) return kernel_gradient_dense(pool, images, outputs, kernel, axes);
   const int64_t group = kernel.c / groups, rows = outputs.n * outputs.h;
   const bool depthwise = kernel.w == 1 && group == 1;
