@@ -37,43 +37,12 @@ def scaled(images: jax.Array, centre: jax.Array, factor: jax.Array, bias: jax.Ar
         factor: the same.
         bias: the same.
     """
-    return _scaled.bind(jnp.stack([bias, factor]), images, centre)
+    return _scaled.bind(bias, factor, images, centre)
 
 
 def _of_channels(function: str, *arrays: jax.Array) -> Any:
-    found = jax.ShapeDtypeStruct((2, arrays[0].shape[3]), arrays[0].dtype)
-    return jax.ffi.ffi_call(f"jaxcnn_{function}_{found.dtype.name}", found)(*arrays)
-
-
-def _plain_moments(images):
-    mean = jnp.mean(images, _PIXELS)
-    return jnp.stack([mean, jnp.mean(jnp.square(images - mean), _PIXELS)])
-
-
-def _plain_products(numbers, images, centre):
-    return jnp.stack([jnp.sum(numbers, _PIXELS), jnp.sum(numbers * (images - centre), _PIXELS)])
-
-
-def _plain_scaled(weights, images, centre):
-    bias, factor = weights
-    return (images - centre) * factor + bias
-
-
-def _primitive(name: str, shape_of: Callable, compute: Callable, plain: Callable) -> Primitive:
-    """Make a primitive; what `vmap` maps is the plain computation."""
-    primitive = Primitive(f"jaxcnn_{name}")
-    primitive.def_impl(jax.jit(compute))
-    primitive.def_abstract_eval(lambda *a: a[0].update(shape=shape_of(*a), weak_type=False))
-    mlir.register_lowering(primitive, mlir.lower_fun(compute, multiple_results=False))
-    batching.primitive_batchers[primitive] = lambda arrays, axes: (
-        jax.vmap(plain, axes)(*arrays),
-        0,
-    )
-    return primitive
-
-
-def _two(images, *_others):
-    return 2, images.shape[3]
+    found = jax.ShapeDtypeStruct((arrays[0].shape[3],), arrays[0].dtype)
+    return jax.ffi.ffi_call(f"jaxcnn_{function}_{found.dtype.name}", (found, found))(*arrays)
 
 
 def _moments_impl(images):
@@ -84,57 +53,91 @@ def _products_impl(numbers, images, centre):
     return _of_channels("products", numbers, images, centre)
 
 
-_moments = _primitive("moments", _two, _moments_impl, _plain_moments)
-_products = _primitive("products", _two, _products_impl, _plain_products)
-_scaled = _primitive(
-    "scaled", lambda weights, images, centre: images.shape, _plain_scaled, _plain_scaled
+def _plain_moments(images):
+    mean = jnp.mean(images, _PIXELS)
+    return mean, jnp.mean(jnp.square(images - mean), _PIXELS)
+
+
+def _plain_products(numbers, images, centre):
+    return jnp.sum(numbers, _PIXELS), jnp.sum(numbers * (images - centre), _PIXELS)
+
+
+def _plain_scaled(bias, factor, images, centre):
+    return (images - centre) * factor + bias
+
+
+def _sums(name: str, compute: Callable, plain: Callable) -> Primitive:
+    """Make a primitive of two results a channel; what `vmap` maps is the plain computation."""
+    primitive = Primitive(f"jaxcnn_{name}")
+    primitive.multiple_results = True
+    primitive.def_impl(jax.jit(compute))
+    primitive.def_abstract_eval(lambda *a: 2 * [a[0].update(shape=a[0].shape[3:], weak_type=False)])
+    mlir.register_lowering(primitive, mlir.lower_fun(compute, multiple_results=True))
+    batching.primitive_batchers[primitive] = lambda arrays, axes: (
+        jax.vmap(plain, axes)(*arrays),
+        (0, 0),
+    )
+    return primitive
+
+
+_moments = _sums("moments", _moments_impl, _plain_moments)
+_products = _sums("products", _products_impl, _plain_products)
+_scaled = Primitive("jaxcnn_scaled")
+_scaled.def_impl(jax.jit(_plain_scaled))
+_scaled.def_abstract_eval(lambda bias, factor, images, centre: images.update(weak_type=False))
+mlir.register_lowering(_scaled, mlir.lower_fun(_plain_scaled, multiple_results=False))
+batching.primitive_batchers[_scaled] = lambda arrays, axes: (
+    jax.vmap(_plain_scaled, axes)(*arrays),
+    0,
 )
 
 
 def _moments_jvp(primals, tangents):
     (images,), (t,) = primals, tangents
-    found = _moments.bind(images)
+    mean, variance = _moments.bind(images)
     n = images.size // images.shape[3]
-    share = jnp.asarray([[1 / n], [2 / n]], images.dtype)
-    return found, _products.bind(ad.instantiate_zeros(t), images, found[0]) * share
+    total, product = _products.bind(ad.instantiate_zeros(t), images, mean)
+    return (mean, variance), (total * (1 / n), product * (2 / n))
 
 
 def _products_jvp(primals, tangents):
     numbers, images, centre = primals
     of_numbers, of_images, of_centre = tangents
-    found, tangent = _products.bind(*primals), jnp.zeros((2, centre.size), centre.dtype)
+    found = _products.bind(*primals)
+    tangent = 2 * [jnp.zeros_like(centre)]
     if not isinstance(of_numbers, ad.Zero):
-        tangent += _products.bind(of_numbers, images, centre)
+        tangent = _products.bind(of_numbers, images, centre)
     if not isinstance(of_images, ad.Zero):
-        by_images = _products.bind(numbers, of_images, jnp.zeros_like(centre))
-        tangent = tangent.at[1].add(by_images[1])
+        tangent[1] += _products.bind(numbers, of_images, jnp.zeros_like(centre))[1]
     if not isinstance(of_centre, ad.Zero):
-        tangent = tangent.at[1].add(-of_centre * found[0])
+        tangent[1] -= of_centre * found[0]
     return found, tangent
 
 
 def _scaled_jvp(primals, tangents):
-    weights, images, centre = primals
-    of_weights, of_images, of_centre = tangents
-    # A centre that moves is a bias: one sum less in the transposed map.
-    moved = ad.instantiate_zeros(of_weights)
-    if not isinstance(of_centre, ad.Zero):
-        moved = moved.at[0].add(-of_centre * weights[1])
-    tangent = _scaled.bind(moved, images, centre)
+    bias, factor, images, centre = primals
+    of_bias, of_factor, of_images, of_centre = tangents
+    moved = ad.instantiate_zeros(of_bias)
+    if not isinstance(of_centre, ad.Zero):  # a bias: one sum less in the transposed map
+        moved -= of_centre * factor
+    tangent = _scaled.bind(moved, ad.instantiate_zeros(of_factor), images, centre)
     if not isinstance(of_images, ad.Zero):
-        tangent += of_images * weights[1]
+        tangent += of_images * factor
     return _scaled.bind(*primals), tangent
 
 
-def _products_transpose(cotangent, numbers, images, centre):
+def _products_transpose(cotangents, numbers, images, centre):
     """Of the numbers or, the centre being nought and the first sum left out, of the images."""
+    total, product = (ad.instantiate_zeros(cotangent) for cotangent in cotangents)
     if ad.is_undefined_primal(numbers):
-        return _scaled.bind(cotangent, images, centre), None, None
-    return None, numbers * cotangent[1], None
+        return _scaled.bind(total, product, images, centre), None, None
+    return None, numbers * product, None
 
 
-def _scaled_transpose(cotangent, weights, images, centre):
-    return _products.bind(cotangent, images, centre), None, None
+def _scaled_transpose(cotangent, bias, factor, images, centre):
+    found = _products.bind(cotangent, images, centre)
+    wanted = (ad.is_undefined_primal(bias), ad.is_undefined_primal(factor))
+    return *(x if want else None for x, want in zip(found, wanted, strict=True)), None, None
 
 
 ad.primitive_jvps[_moments] = _moments_jvp

@@ -7,7 +7,7 @@
 // is none where it has no number. The attribute `window` has the strides, dilations and zeros
 // before the images, (h, w) each, and the groups.
 //
-// Of images x and centres m (C), channel by channel, (2, C): `moments` are their mean and the mean
+// Of images x and centres m (C), two numbers a channel (C): `moments` are their mean and the mean
 // of their squared distances from it, `products` the sums of numbers a and of a (x - m).
 #include "convolution.h"
 #include "kernel_gradient.h"
@@ -91,26 +91,27 @@ ffi::Error unpool(ThreadPool pool, ffi::Buffer<ffi::S8> places, ffi::Buffer<kTyp
 }
 
 template <ffi::DataType kType>
-ffi::Error moments(ThreadPool pool, ffi::Buffer<kType> images, ffi::ResultBuffer<kType> moments) {
+ffi::Error moments(ThreadPool pool, ffi::Buffer<kType> images, ffi::ResultBuffer<kType> mean,
+                   ffi::ResultBuffer<kType> variance) {
   using T = ffi::NativeType<kType>;
   const auto x = input(images);
   const int64_t pixels = x.n * x.h * x.w;
-  T *mean = moments->typed_data(), *variance = mean + x.c;
-  const Summed<T> of{nullptr, x.data, mean, pixels, x.c};
-  Sum<Term::kNumbers, T> numbers(pool, of, pixels, mean);
-  Sum<Term::kSquares, T> squares(pool, of, pixels, variance);
+  const Summed<T> of{nullptr, x.data, mean->typed_data(), pixels, x.c};
+  Sum<Term::kNumbers, T> numbers(pool, of, pixels, mean->typed_data());
+  Sum<Term::kSquares, T> squares(pool, of, pixels, variance->typed_data());
   parallel(pool, {numbers.shares(), numbers.total(), squares.shares(), squares.total()});
   return ffi::Error::Success();
 }
 
 template <ffi::DataType kType>
 ffi::Error products(ThreadPool pool, ffi::Buffer<kType> numbers, ffi::Buffer<kType> images,
-                    ffi::Buffer<kType> centre, ffi::ResultBuffer<kType> sums) {
+                    ffi::Buffer<kType> centre, ffi::ResultBuffer<kType> sums,
+                    ffi::ResultBuffer<kType> products) {
   using T = ffi::NativeType<kType>;
   const auto a = input(numbers), x = input(images);
   const Summed<T> of{a.data, x.data, centre.typed_data(), x.n * x.h * x.w, x.c};
-  Sum<Term::kProducts, T> products(pool, of, 1, sums->typed_data());
-  parallel(pool, {products.shares(), products.total()});
+  Sum<Term::kProducts, T> both(pool, of, 1, sums->typed_data(), products->typed_data());
+  parallel(pool, {both.shares(), both.total()});
   return ffi::Error::Success();
 }
 
@@ -149,14 +150,15 @@ constexpr ffi::DataType kNumbers = ffi::DataType::JAXCNN_TYPE;
 // for it, JAXCNN_DTYPE NumPy's.
 #define JAXCNN_JOIN(function, dtype) jaxcnn_##function##_##dtype
 #define JAXCNN_NAME(function, dtype) JAXCNN_JOIN(function, dtype)
-#define JAXCNN_HANDLER(function, arrays, attributes)                           \
+#define JAXCNN_HANDLER(function, arrays, more)                                 \
   XLA_FFI_DEFINE_HANDLER_SYMBOL(                                               \
       JAXCNN_NAME(function, JAXCNN_DTYPE), jaxcnn::function<jaxcnn::kNumbers>, \
-      jaxcnn::arrays<jaxcnn::kNumbers>().Ret<xla::ffi::Buffer<jaxcnn::kNumbers>>() attributes)
+      jaxcnn::arrays<jaxcnn::kNumbers>().Ret<xla::ffi::Buffer<jaxcnn::kNumbers>>() more)
 #define JAXCNN_WINDOW .Attr<jaxcnn::Window>("window")
+#define JAXCNN_SECOND .Ret<xla::ffi::Buffer<jaxcnn::kNumbers>>()
 JAXCNN_HANDLER(outputs, more_arrays, JAXCNN_WINDOW);
 JAXCNN_HANDLER(images, arrays, JAXCNN_WINDOW);
 JAXCNN_HANDLER(kernel, arrays, JAXCNN_WINDOW);
 JAXCNN_HANDLER(unpool, places, JAXCNN_WINDOW);
-JAXCNN_HANDLER(moments, one_array, );
-JAXCNN_HANDLER(products, more_arrays, );
+JAXCNN_HANDLER(moments, one_array, JAXCNN_SECOND);
+JAXCNN_HANDLER(products, more_arrays, JAXCNN_SECOND);

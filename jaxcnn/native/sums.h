@@ -59,14 +59,14 @@ JAXCNN_BLOCK void sum_block(const Summed<T>& of, int64_t at, int64_t count, int6
   });
 }
 
-// The sums of all channels and then, of products, the second ones, divided by a number. Of few
+// The sums of all channels, of products also the second ones, divided by a number. Of few
 // pixels they are added up in T, and these in double: many numbers that are large against their
 // differences lose none.
 template <Term kTerm, typename T>
 class Sum {
  public:
-  Sum(const ThreadPool& pool, const Summed<T>& of, double divisor, T* to)
-      : of_(of), divisor_(divisor), to_(to), parts_(chunks<T>(of.channels)) {
+  Sum(const ThreadPool& pool, const Summed<T>& of, double divisor, T* first, T* second = nullptr)
+      : of_(of), divisor_(divisor), to_{first, second}, parts_(chunks<T>(of.channels)) {
     // In the first cache, but so many that what is done for their sums is little.
     few_ = std::max<int64_t>(32, (1 << 12) / std::max<int64_t>(of.channels, 1));
     const int64_t most = std::max<int64_t>((of.pixels + few_ - 1) / few_, 1);
@@ -92,19 +92,20 @@ class Sum {
   // Then add the shares up.
   Stage total() {
     return {1, [this](int64_t) {
-              for (int64_t i = 0; i < (kTerm == Term::kProducts ? 2 : 1) * of_.channels; ++i) {
-                double sum = 0;
-                for (int64_t task = 0; task < tasks_; ++task)
-                  sum += sums_[task * 2 * of_.channels + i];
-                to_[i] = sum / divisor_;
-              }
+              for (int which = 0; which < (kTerm == Term::kProducts ? 2 : 1); ++which)
+                for (int64_t c = 0; c < of_.channels; ++c) {
+                  double sum = 0;
+                  for (int64_t task = 0; task < tasks_; ++task)
+                    sum += sums_[(task * 2 + which) * of_.channels + c];
+                  to_[which][c] = sum / divisor_;
+                }
             }};
   }
 
  private:
   const Summed<T> of_;
   const double divisor_;
-  T* const to_;
+  T* const to_[2];
   const std::vector<Chunk> parts_;
   int64_t few_, tasks_;  // pixels; shares
   Buffer<double> sums_;
