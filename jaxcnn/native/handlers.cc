@@ -7,8 +7,12 @@
 // is none where it has no number. The attribute `window` has the strides, dilations and zeros
 // before the images, (h, w) each, and the groups.
 //
+// `hold` is the identity on any arrays.
+//
 // Of images x and centres m (C), two numbers a channel (C): `moments` are their mean and the mean
 // of their squared distances from it, `products` the sums of numbers a and of a (x - m).
+#include <cstring>
+
 #include "convolution.h"
 #include "kernel_gradient.h"
 #include "sums.h"
@@ -115,6 +119,19 @@ ffi::Error products(ThreadPool pool, ffi::Buffer<kType> numbers, ffi::Buffer<kTy
   return ffi::Error::Success();
 }
 
+// The arrays as they are; XLA gives the results the arguments' memory where it can.
+ffi::Error hold(ffi::RemainingArgs arrays, ffi::RemainingRets results) {
+  for (size_t i = 0; i < arrays.size(); ++i) {
+    auto from = arrays.get<ffi::AnyBuffer>(i);
+    auto to = results.get<ffi::AnyBuffer>(i);
+    if (from.has_error()) return from.error();
+    if (to.has_error()) return to.error();
+    if (from->untyped_data() != (*to)->untyped_data())
+      std::memcpy((*to)->untyped_data(), from->untyped_data(), from->size_bytes());
+  }
+  return ffi::Error::Success();
+}
+
 // Of one array.
 template <ffi::DataType kType>
 auto one_array() {
@@ -162,3 +179,5 @@ JAXCNN_HANDLER(kernel, arrays, JAXCNN_WINDOW);
 JAXCNN_HANDLER(unpool, places, JAXCNN_WINDOW);
 JAXCNN_HANDLER(moments, one_array, JAXCNN_SECOND);
 JAXCNN_HANDLER(products, more_arrays, JAXCNN_SECOND);
+XLA_FFI_DEFINE_HANDLER_SYMBOL(JAXCNN_NAME(hold, JAXCNN_DTYPE), jaxcnn::hold,
+                              xla::ffi::Ffi::Bind().RemainingArgs().RemainingRets());

@@ -3,6 +3,7 @@
 import jax.numpy as jnp
 import optax
 
+from jaxcnn.optim.held import held
 from jaxcnn.optim.transform import Value, check_not_negative, elementwise, lerp, zeros
 
 
@@ -42,7 +43,7 @@ def sgd(
         return _damped(learning_rate, momentum, dampening, weight_decay, nesterov, maximize)
     parts = [
         optax.add_decayed_weights(weight_decay) if weight_decay else optax.identity(),
-        optax.trace(momentum, nesterov) if momentum else optax.identity(),
+        held(optax.trace(momentum, nesterov)) if momentum else optax.identity(),
         optax.scale_by_learning_rate(learning_rate),
     ]
     return optax.chain(optax.scale(-1.0), *parts) if maximize else optax.chain(*parts)
