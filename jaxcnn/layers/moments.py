@@ -66,30 +66,32 @@ def _plain_scaled(bias, factor, images, centre):
     return (images - centre) * factor + bias
 
 
-def _sums(name: str, compute: Callable, plain: Callable) -> Primitive:
-    """Make a primitive of two results a channel; what `vmap` maps is the plain computation."""
+def _primitive(name: str, compute: Callable, plain: Callable, shapes: Callable, axes) -> Primitive:
+    """Make a primitive; what `vmap` maps is the plain computation, results along `axes`."""
     primitive = Primitive(f"jaxcnn_{name}")
-    primitive.multiple_results = True
+    primitive.multiple_results = isinstance(axes, tuple)
     primitive.def_impl(jax.jit(compute))
-    primitive.def_abstract_eval(lambda *a: 2 * [a[0].update(shape=a[0].shape[3:], weak_type=False)])
-    mlir.register_lowering(primitive, mlir.lower_fun(compute, multiple_results=True))
-    batching.primitive_batchers[primitive] = lambda arrays, axes: (
-        jax.vmap(plain, axes)(*arrays),
-        (0, 0),
+    primitive.def_abstract_eval(shapes)
+    lowering = mlir.lower_fun(compute, multiple_results=primitive.multiple_results)
+    mlir.register_lowering(primitive, lowering)
+    batching.primitive_batchers[primitive] = lambda arrays, mapped: (
+        jax.vmap(plain, mapped)(*arrays),
+        axes,
     )
     return primitive
 
 
-_moments = _sums("moments", _moments_impl, _plain_moments)
-_products = _sums("products", _products_impl, _plain_products)
-_scaled = Primitive("jaxcnn_scaled")
-_scaled.def_impl(jax.jit(_plain_scaled))
-_scaled.def_abstract_eval(lambda bias, factor, images, centre: images.update(weak_type=False))
-mlir.register_lowering(_scaled, mlir.lower_fun(_plain_scaled, multiple_results=False))
-batching.primitive_batchers[_scaled] = lambda arrays, axes: (
-    jax.vmap(_plain_scaled, axes)(*arrays),
-    0,
-)
+def _two_of_channels(images, *_others):
+    return 2 * [images.update(shape=images.shape[3:], weak_type=False)]
+
+
+def _of_images(bias, factor, images, centre):
+    return images.update(weak_type=False)
+
+
+_moments = _primitive("moments", _moments_impl, _plain_moments, _two_of_channels, (0, 0))
+_products = _primitive("products", _products_impl, _plain_products, _two_of_channels, (0, 0))
+_scaled = _primitive("scaled", _plain_scaled, _plain_scaled, _of_images, 0)
 
 
 def _moments_jvp(primals, tangents):

@@ -16,9 +16,10 @@ template <typename T>
 void convolve(ThreadPool& pool, const Array<const T>& source, const Array<const T>& kernel,
               const T* bias, const Array<T>& target, const Axis axes[2], int64_t groups,
               bool backward) {
-  if (!backward && is_product(source, kernel, target, axes, groups))
+  const bool product = is_product(source, kernel, target, axes, groups);
+  if (product && !backward)
     multiply(pool, pixels_of(source), numbers_of(kernel), bias, pixels_of(target));
-  else if (backward && is_product(target, kernel, source, axes, groups))
+  else if (product)
     // Transposed, for the pixels to be what is copied.
     multiply<T>(pool, numbers_of(kernel), pixels_of(source).transposed(), nullptr,
                 pixels_of(target).transposed());

@@ -22,7 +22,7 @@ namespace jaxcnn {
 template <typename T>
 struct Part {
   Panel<T> panel;
-  int64_t group, source;  // the group's first source channel
+  int64_t source;  // the group's first channel there
 };
 
 // Target pixels that take the same taps.
@@ -144,7 +144,7 @@ class Parts {
                         backward, to);
         chunk.offset += group * targets;
         const Panel<T> panel{chunk, chunk.channels(), begin, bias ? bias + chunk.offset : nullptr};
-        all_.push_back({panel, group, group * channels});
+        all_.push_back({panel, group * channels});
       }
   }
 

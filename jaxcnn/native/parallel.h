@@ -63,8 +63,8 @@ class Shared {
         wait(before);
       }
       Task task;
-      for (int64_t i = 0; i < threads_; ++i) {
-        const int64_t part = (thread + i) % threads_, end = count * (part + 1) / threads_;
+      for (int64_t turn = 0; turn < threads_; ++turn) {
+        const int64_t part = (thread + turn) % threads_, end = count * (part + 1) / threads_;
         std::atomic<int64_t>& next = next_[stage * threads_ + part];
         for (int64_t i; (i = next.fetch_add(1)) < end; ++mine) {
           if (!task) task = stages_[stage].begin();

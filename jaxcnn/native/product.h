@@ -114,11 +114,11 @@ void multiply(ThreadPool& pool, const Matrix<const T>& a, const Matrix<const T>&
 }
 
 // Whether a convolution is a product of its pixels and its kernel's numbers, and one of the kind
-// that is faster so.
+// that is faster so; its images and outputs may change places.
 template <typename S, typename K, typename R>
-bool is_product(const Array<S>& images, const Array<K>& kernel, const Array<R>& outputs,
+bool is_product(const Array<S>& source, const Array<K>& kernel, const Array<R>& target,
                 const Axis axes[2], int64_t groups) {
-  const int64_t pixels = images.n * images.h * images.w, depth = std::max(images.c, outputs.c);
+  const int64_t pixels = source.n * source.h * source.w, depth = std::max(source.c, target.c);
   auto plain = [](const Axis& axis) {
     return axis.taps == 1 && axis.stride == 1 && axis.before == 0 && axis.images == axis.outputs;
   };

@@ -75,9 +75,9 @@ JAXCNN_BLOCK void triple_block(const TripleRows<T>& all, const typename TripleRo
   const Panel<T>& panel = channels.panel;
   Vec<T, L> sums[P];
   unrolled<P>([&](auto p) { sums[p] = panel.bias ? load<T, L>(panel.bias) : Vec<T, L>(); });
-  for (int64_t i = row.begin; i < row.end; ++i) {
-    const T* x = all.taken[i].from + at * S * step + channels.first;
-    const T* weights = panel.weights + all.taken[i].weights;
+  for (int64_t taken = row.begin; taken < row.end; ++taken) {
+    const T* x = all.taken[taken].from + at * S * step + channels.first;
+    const T* weights = panel.weights + all.taken[taken].weights;
     for (int64_t k = 0; k < count; ++k, ++x, weights += 3 * L) {
       Vec<T, L> w[3];
       unrolled<3>([&](auto j) { w[j] = load<T, L>(weights + j * L); });
