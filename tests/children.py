@@ -7,8 +7,12 @@ from pathlib import Path
 
 def processes():
     """Return the numbers of the child processes; those not waited for are among them."""
-    tasks = Path("/proc/self/task").glob("*/children")
-    return [int(number) for task in tasks for number in task.read_text().split()]
+    while True:
+        try:
+            tasks = [task.read_text() for task in Path("/proc/self/task").glob("*/children")]
+        except (FileNotFoundError, ProcessLookupError):
+            continue  # a thread ended: its children are another's now, maybe one's already read
+        return [int(number) for task in tasks for number in task.split()]
 
 
 def loading():
