@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
-from jaxcnn import devices
+from jaxcnn import devices, optim
 from jaxcnn.layers import masking, parts
 from jaxcnn.losses import (
     AUXILIARY_WEIGHT,
@@ -160,10 +160,10 @@ def make_train_step(
 
         gradient = jax.grad(objective, has_aux=True)
         gradients, (value, logits, batch_stats) = gradient(state.params)
-        updates, opt_state = tx.update(gradients, state.opt_state, state.params)
+        params, opt_state = optim.step(tx, gradients, state.opt_state, state.params)
         state = TrainState(
             step=state.step + 1,
-            params=optax.apply_updates(state.params, updates),
+            params=params,
             batch_stats=batch_stats,
             opt_state=opt_state,
         )

@@ -124,8 +124,7 @@ def jax_side(job: dict[str, Any]) -> dict[str, Callable[[], None]]:
 
     @partial(jax.jit, donate_argnums=(0, 1))
     def step(params, state, gradients):
-        updates, state = tx.update(gradients, state, params)
-        return optax.apply_updates(params, updates), state
+        return optim.step(tx, gradients, state, params)
 
     values, gradients = (list(map(jnp.array, arrays)) for arrays in _numbers(job))
     now = values, jax.jit(tx.init)(values)

@@ -146,8 +146,7 @@ def run_jax(tx, start, noise, masks):
         params, state = carry
         noise, mask = inputs
         gradients = jax.tree.map(lambda w, n, m: m * (n + jnp.tanh(w)), params, noise, mask)
-        updates, state = tx.update(gradients, state, params)
-        params = optax.apply_updates(params, updates)
+        params, state = optim.step(tx, gradients, state, params)
         return (params, state), (params, arrays(state))
 
     @jax.jit

@@ -5,9 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
+from flax.errors import ScopeParamShapeError
 from test_layers_conv import assert_uniform
 
-from jaxcnn.layers import Dropout, Linear, ReLU, flatten, forms
+from jaxcnn.layers import BatchNorm2d, Conv2d, Dropout, Linear, ReLU, flatten, forms
 from parity.errors import assert_close
 from parity.functions import compare
 
@@ -36,6 +37,17 @@ def test_linear(shape, features, bias, dtype):
 
 def linear(x, weight, bias=None):
     return torch.nn.functional.linear(x, weight, bias)
+
+
+@pytest.mark.parametrize("layer", [Linear(3), Conv2d(3, 1), BatchNorm2d()])
+def test_a_parameter_of_another_shape_gets_linens_error(layer):
+    """Layers look their parameters up without Linen, which would trace their distributions."""
+    calls = {"train": True, "mutable": ["batch_stats"]} if isinstance(layer, BatchNorm2d) else {}
+    variables = layer.init(jax.random.key(0), jnp.ones((2, 1, 2, 5)), **{**calls, "mutable": True})
+    name = next(iter(variables["params"]))
+    variables["params"][name] = jnp.ones((7, 3))
+    with pytest.raises(ScopeParamShapeError, match=rf'"{name}".*shape \(7, 3\)'):
+        layer.apply(variables, jnp.ones((2, 1, 2, 5)), **calls)
 
 
 def test_form_of_linear():

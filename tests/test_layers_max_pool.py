@@ -132,6 +132,31 @@ def test_without_indices_twice_differentiable(shape, args, form):
     assert_close(got, want, rtol=1e-12)
 
 
+@pytest.mark.parametrize("form", ["native", "xla"])
+@pytest.mark.parametrize(("shape", "args"), GRID[::3])
+def test_forward_mode_is_the_transposed_of_reverse(shape, args, form, float64):
+    """Also of a gradient, and mapped over directions."""
+
+    def pool(x):
+        return max_pool2d(x, *args) ** 2
+
+    def squared(x):
+        return jnp.sum(pool(x) ** 2)
+
+    with forms.prefer(form):
+        x, *directions = (jnp.asarray(values(shape)).transpose(0, 2, 3, 1) * k for k in (1, 2, -3))
+        out, tangents = jax.jvp(pool, (x,), (directions[0],))
+        weights = jnp.sin(jnp.arange(out.size, dtype=out.dtype)).reshape(out.shape)
+        (pulled,) = jax.vjp(pool, x)[1](weights)
+        forward = (tangents * weights).sum()
+        np.testing.assert_allclose(forward, (pulled * directions[0]).sum(), rtol=1e-12)
+        hessian = [jax.jvp(jax.grad(squared), (x,), (t,))[1] for t in directions]
+        mapped = jax.vmap(lambda t: jax.jvp(jax.grad(squared), (x,), (t,))[1])
+        np.testing.assert_allclose(mapped(jnp.stack(directions)), jnp.stack(hessian), rtol=1e-12)
+        (again,) = jax.vjp(jax.grad(squared), x)[1](directions[0])  # a Hessian is symmetric
+        np.testing.assert_allclose(again, hessian[0], rtol=1e-12, atol=1e-12)
+
+
 @pytest.mark.parametrize("tied", [False, True])
 @pytest.mark.parametrize("dtype", PRECISIONS)
 @pytest.mark.parametrize(("shape", "size"), ADAPTIVE)

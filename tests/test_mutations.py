@@ -120,7 +120,7 @@ def unscaled(layer):
 
 def last_tie(f):
     """Of equal maxima the last one receives the gradient; right where windows end at the edge."""
-    return lambda x, *args: tuple(y[:, ::-1, ::-1] for y in f(x[:, ::-1, ::-1], *args))
+    return lambda x, *args, **options: f(x[:, ::-1, ::-1], *args, **options)[:, ::-1, ::-1]
 
 
 def zero_padded(f):
@@ -186,7 +186,7 @@ MUTATIONS = {
     "last of equal maxima gets the gradient": (
         pool_pair,
         BACKWARD,
-        patch(max_pool, "_max_pool", last_tie),
+        patch(max_pool, "max_pool2d", last_tie),
     ),
     "max pool padded with zeros": (pool_pair, FORWARD, patch(max_pool, "max_pool2d", zero_padded)),
     "dropout without 1 / (1 - p)": (

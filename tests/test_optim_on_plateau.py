@@ -3,7 +3,6 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 import torch
 from optim_steps import TORCH, double_scalars, problem
@@ -38,8 +37,7 @@ def run_ours(tx, start, noise):
     @jax.jit
     def step(params, state, noise):
         gradients = jax.tree.map(lambda n, w: n + jnp.tanh(w), noise, params)
-        updates, state = tx.update(gradients, state, params)
-        return optax.apply_updates(params, updates), state
+        return optim.step(tx, gradients, state, params)
 
     for epoch, metric in enumerate(METRICS):
         rates.append(optim.plateau_rate(state))

@@ -14,7 +14,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import Primitive
-from jax.interpreters import ad, batching, mlir
+from jax.interpreters import ad, batching
+
+from jaxcnn.native.primitive import library_call
 
 
 class Window(NamedTuple):
@@ -94,35 +96,24 @@ def _kernel_shape(images, outputs, window: Window) -> tuple[int, ...]:
     return *window.kernel, images.shape[3] // window.groups, outputs.shape[3]
 
 
-def _call(function: str, shape_of: Callable[..., Any], *arrays: jax.Array, window: Window) -> Any:
-    shape = shape_of(*arrays[:2], window)
-    target = f"jaxcnn_{function}_{arrays[0].dtype.name}"
-    call = jax.ffi.ffi_call(target, jax.ShapeDtypeStruct(shape, arrays[0].dtype))
+def _numbers(*, window: Window) -> dict[str, Any]:
     numbers = [*window.stride, *window.dilation, *window.before, window.groups]
-    return call(*arrays, window=np.array(numbers, np.int64))
+    return {"window": np.array(numbers, np.int64)}
 
 
-def _no_bias(images: jax.Array, kernel: jax.Array, *, window: Window) -> Any:
-    nothing = jnp.zeros((0,), images.dtype)
-    return _call("outputs", _outputs_shape, images, kernel, nothing, window=window)
+def _primitive(function: str, shape_of: Callable[..., Any]) -> Primitive:
+    """Make a primitive of two arrays and a window; `outputs` takes a bias too."""
+
+    def shape(a, b, *bias, window):
+        return a.update(shape=shape_of(a, b, window), weak_type=False)
+
+    return library_call(function, shape, static=["window"], attributes=_numbers)
 
 
-def _primitive(name: str, shape_of: Callable[..., Any], compute: Callable[..., Any]) -> Primitive:
-    """Make a primitive of arrays and a window."""
-    primitive = Primitive(f"jaxcnn_{name}")
-    primitive.def_impl(jax.jit(compute, static_argnames="window"))
-    primitive.def_abstract_eval(
-        lambda a, b, *bias, window: a.update(shape=shape_of(a, b, window), weak_type=False)
-    )
-    mlir.register_lowering(primitive, mlir.lower_fun(compute, multiple_results=False))
-    return primitive
-
-
-_outputs = _primitive("outputs", _outputs_shape, _no_bias)
-_biased = _primitive("biased", _outputs_shape, partial(_call, "outputs", _outputs_shape))
-_images = _primitive("images", _images_shape, partial(_call, "images", _images_shape))
-_kernel = _primitive("kernel", _kernel_shape, partial(_call, "kernel", _kernel_shape))
-
+_outputs = _primitive("outputs", _outputs_shape)
+_biased = _primitive("outputs", _outputs_shape)
+_images = _primitive("images", _images_shape)
+_kernel = _primitive("kernel", _kernel_shape)
 # The rules are given the cotangent, and one of the arguments.
 ad.defbilinear(
     _outputs,

@@ -10,7 +10,9 @@ with jaxlib 0.10 (`scripts/benchmark_convolutions.py`, `scripts/benchmark.py`):
   path), as a matrix product 5; a 1x1 kernel from 256 to 64 channels on (16, 56, 56) with its
   gradients 275 and 55 ms.
 - XLA writes down the images less their mean for a batch norm's variance, and a product for every
-  sum of its gradient; `moments` writes nothing.
+  sum of its gradient; `moments` and `normalised` write nothing, and compile no kernel.
+- XLA computes the gradients of features that a DenseNet joins in kernels of up to 195 arrays; where
+  `joined` writes them down, `densenet_cifar`'s step compiles in 4.5 s in place of 12.
 - Depthwise 3x3 on (16, 56, 56, 64) takes 174 ms as XLA's one convolution and 1.2 as a sum of taps;
   3x3 in 32 groups on (1, 28, 28, 256) takes 4.7 ms, with gradients 2,200, as one convolution, and
   3.3 and 20 as one a group; XLA has nothing faster, our own code has.

@@ -6,6 +6,8 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from flax.core import meta
+from flax.errors import ScopeParamShapeError
 from jax.typing import DTypeLike
 
 from jaxcnn.layers import half
@@ -58,6 +60,32 @@ def dirac(rest: Initializer | None = None) -> Initializer:
     return init
 
 
+def parameter(
+    module: Any, name: str, init: Initializer, shape: tuple[int, ...], dtype: DTypeLike
+) -> jax.Array:
+    """Create or find a module's parameter, `module.param` of Linen.
+
+    That traces the distribution again wherever a parameter is found, to compare shapes: a third of
+    the time that tracing a network takes.
+
+    Args:
+        module: with a scope.
+        name: of the parameter.
+        init: distribution of its first values.
+        shape: of the parameter.
+        dtype: of the first values.
+
+    Raises:
+        flax.errors.ScopeParamShapeError: a parameter of another shape is there.
+    """
+    if not module.has_variable("params", name):
+        return module.param(name, init, shape, dtype)
+    value = meta.unbox(module.get_variable("params", name))
+    if value.shape != shape:
+        raise ScopeParamShapeError(name, f"/{'/'.join(module.path)}", value.shape, shape)
+    return value
+
+
 def kernel_and_bias(
     module: Any, shape: tuple[int, ...], fan_in: int, dtype: DTypeLike
 ) -> tuple[jax.Array, jax.Array | None]:
@@ -70,9 +98,9 @@ def kernel_and_bias(
         dtype: of the layer's inputs, see `jaxcnn.layers.half`.
     """
     init, kept = uniform_fan_in(fan_in), half.kept(dtype)
-    kernel = module.param("kernel", module.kernel_init or init, shape, kept)
+    kernel = parameter(module, "kernel", module.kernel_init or init, shape, kept)
     kernel = half.rounded(kernel, dtype)
     if not module.bias:
         return kernel, None
-    bias = module.param("bias", module.bias_init or init, (module.features,), kept)
+    bias = parameter(module, "bias", module.bias_init or init, (module.features,), kept)
     return kernel, half.rounded(bias, dtype)

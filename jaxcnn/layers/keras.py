@@ -16,6 +16,7 @@ from flax import linen as nn
 
 from jaxcnn.layers import half
 from jaxcnn.layers.conv import conv2d
+from jaxcnn.layers.initializers import parameter
 from jaxcnn.layers.linear import Linear
 from jaxcnn.layers.max_pool import max_pool2d
 from jaxcnn.layers.norm import BatchNorm2d
@@ -66,8 +67,8 @@ class Conv2D(nn.Module):
         strides = pair(f"{layer}: strides", self.strides, least=1)
         shape = (*kernel_size, channels, self.filters)
         kept = half.kept(images.dtype)
-        kernel = self.param("kernel", nn.initializers.glorot_uniform(), shape, kept)
-        bias = self.param("bias", nn.initializers.zeros, (self.filters,), kept)
+        kernel = parameter(self, "kernel", nn.initializers.glorot_uniform(), shape, kept)
+        bias = parameter(self, "bias", nn.initializers.zeros, (self.filters,), kept)
         kernel, bias = (half.rounded(parameter, images.dtype) for parameter in (kernel, bias))
         padding = same_padding((height, width), kernel_size, strides)
         return conv2d(images, kernel, bias, stride=strides, padding=padding)

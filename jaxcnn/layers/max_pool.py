@@ -6,16 +6,17 @@ whatever its channel: PyTorch's numbers, though the images lie in another order.
 """
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
+from jax.interpreters import ad
 
-from jaxcnn.layers.max_pool_gradient import Pool, place_type, scatter
+from jaxcnn.layers.max_pool_gradient import Pool, gather, place_type
 from jaxcnn.layers.window import Pair, adaptive_size, adaptive_windows, pool_windows
+from jaxcnn.native.primitive import composed, fold_batches
 
 
 def max_pool2d(
@@ -29,8 +30,6 @@ def max_pool2d(
     return_indices: bool = False,
 ) -> Any:
     """Take the maximum of every window as `torch.nn.functional.max_pool2d` does.
-
-    Differentiable in reverse mode, any number of times; not in forward mode (`jax.jvp`).
 
     Args:
         images: (B, H, W, C), floating.
@@ -59,8 +58,7 @@ def max_pool2d(
         images = jnp.pad(images, around, constant_values=-jnp.inf)
     kernel, step, pads, taps, size, _ = windows
     pool = Pool((images.shape[1], images.shape[2]), kernel, step, taps, size)
-    found: Any = _max_pool(images, pool, pads)
-    maxima, place = found
+    maxima, place = _max_pool.bind(images, pool=pool, pads=pads)
     if not return_indices:
         return maxima
     place = place.astype(jnp.int32)
@@ -150,8 +148,7 @@ class AdaptiveMaxPool2d(nn.Module):
         return adaptive_max_pool2d(images, self.output_size, return_indices=self.return_indices)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(1, 2))
-def _max_pool(images, pool, pads):
+def _places(images, *, pool, pads):
     """Return the maxima of padded images, and which tap of its window each one was."""
     best: Any = None
     place: Any = None
@@ -173,15 +170,18 @@ def _max_pool(images, pool, pads):
     return best, place
 
 
-def _max_pool_forward(images, pool, pads):
-    found: Any = _max_pool(images, pool, pads)
-    best, place = found
-    return (best, place), place
+def _shapes(images, *, pool, pads):
+    del pads
+    best = images.update(shape=(images.shape[0], *pool.size, images.shape[3]), weak_type=False)
+    return [best, best.update(dtype=np.dtype(place_type(pool.kernel)))]
 
 
-def _max_pool_backward(pool, pads, place, gradients):
-    del pads  # the places count from the padded corner
-    return (scatter(place, gradients[0], pool),)
+def _jvp(primals, tangents, *, pool, pads):
+    best, place = _max_pool.bind(*primals, pool=pool, pads=pads)
+    tangent = gather(place, ad.instantiate_zeros(tangents[0]), pool)
+    return (best, place), (tangent, ad.Zero(jax.typeof(place).to_tangent_aval()))
 
 
-_max_pool.defvjp(_max_pool_forward, _max_pool_backward)
+_max_pool = composed("max_pool", _places, _shapes, several=True, static=["pool", "pads"])
+ad.primitive_jvps[_max_pool] = _jvp
+fold_batches(_max_pool)

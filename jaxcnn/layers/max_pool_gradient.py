@@ -6,16 +6,18 @@ which takes about as long as PyTorch; XLA fuses it with what comes next into a l
 vectorised, and our own CPU code takes a tenth. The places also fix who wins a tie.
 """
 
-from collections.abc import Iterator
-from functools import partial
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.extend.core import Primitive
+from jax.interpreters import ad
 
 from jaxcnn.layers import forms
+from jaxcnn.native.primitive import composed, fold_batches, library_call
 
 
 class Pool(NamedTuple):
@@ -52,7 +54,7 @@ def place_type(kernel: tuple[int, int]) -> Any:
 
 
 def scatter(place: jax.Array, gradient: jax.Array, pool: Pool) -> jax.Array:
-    """Return the images' gradient.
+    """Return the images' gradient: linear in that of the maxima, the transposed map of `gather`.
 
     Args:
         place: (B, H', W', C), the tap of its window that each maximum was, row by row.
@@ -63,10 +65,24 @@ def scatter(place: jax.Array, gradient: jax.Array, pool: Pool) -> jax.Array:
         (B, H, W, C) of the padded images, of the gradient's dtype.
     """
     own = place.dtype == jnp.int8 and forms.native(gradient.dtype.name)
-    return (_scatter_native if own else _scatter)(place, gradient, pool)
+    return (_unpool if own else _scatter).bind(place, gradient, pool=pool)
 
 
-def _scatter(place: jax.Array, gradient: jax.Array, pool: Pool) -> jax.Array:
+def gather(place: jax.Array, images: jax.Array, pool: Pool) -> jax.Array:
+    """Return what images have at the maxima's places; linear in them.
+
+    Args:
+        place: (B, H', W', C), the tap of its window that each maximum was, row by row.
+        images: (B, H, W, C), floating, as the padded ones.
+        pool: the pool.
+
+    Returns:
+        (B, H', W', C), of the images' dtype.
+    """
+    return _gather.bind(place, images, pool=pool)
+
+
+def _plain_scatter(place, gradient, *, pool: Pool):
     zero = jnp.zeros((), gradient.dtype)
     total: Any = None
     for tap, spans in enumerate(pool.taps()):
@@ -80,18 +96,7 @@ def _scatter(place: jax.Array, gradient: jax.Array, pool: Pool) -> jax.Array:
     return total
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(2,))
-def _scatter_native(place: jax.Array, gradient: jax.Array, pool: Pool) -> Any:
-    batch, _, _, channels = gradient.shape
-    shape = jax.ShapeDtypeStruct((batch, *pool.images, channels), gradient.dtype)
-    target = f"jaxcnn_unpool_{gradient.dtype.name}"
-    call = jax.ffi.ffi_call(target, shape, vmap_method="sequential")
-    numbers = [*pool.stride, *pool.dilation, 0, 0, *pool.kernel]
-    return call(place, gradient, window=np.array(numbers, np.int64))
-
-
-def _gather(place: jax.Array, images: jax.Array, pool: Pool) -> jax.Array:
-    """Return what images have at the maxima's places, the transposed map of `scatter`."""
+def _plain_gather(place, images, *, pool: Pool):
     zero = jnp.zeros((), images.dtype)
     parts = (
         jnp.where(place == tap, images[:, slice(*rows), slice(*columns)], zero)
@@ -100,7 +105,40 @@ def _gather(place: jax.Array, images: jax.Array, pool: Pool) -> jax.Array:
     return sum(parts, jnp.zeros(place.shape, images.dtype))
 
 
-_scatter_native.defvjp(
-    lambda place, gradient, pool: (_scatter_native(place, gradient, pool), place),
-    lambda pool, place, images: (None, _gather(place, images, pool)),
-)
+def _numbers(*, pool: Pool) -> dict[str, np.ndarray]:
+    numbers = [*pool.stride, *pool.dilation, 0, 0, *pool.kernel]
+    return {"window": np.array(numbers, np.int64)}
+
+
+def _images_shape(place, gradient, *, pool: Pool):
+    batch, _, _, channels = place.shape
+    return gradient.update(shape=(batch, *pool.images, channels), weak_type=False)
+
+
+def _maxima_shape(place, images, *, pool: Pool):
+    return images.update(shape=place.shape, weak_type=False)
+
+
+_unpool = library_call("unpool", _images_shape, static=["pool"], attributes=_numbers)
+_scatter = composed("scatter_maxima", _plain_scatter, _images_shape, static=["pool"])
+_gather = composed("gather_maxima", _plain_gather, _maxima_shape, static=["pool"])
+
+
+def _linear(made: Primitive, transposed: Callable[..., jax.Array]) -> None:
+    """Give a primitive of places and numbers, linear in these, its rules."""
+
+    def jvp(primals, tangents, *, pool):
+        tangent = ad.instantiate_zeros(tangents[1])
+        return made.bind(*primals, pool=pool), made.bind(primals[0], tangent, pool=pool)
+
+    def transpose(cotangent, place, _, *, pool):
+        return None, transposed(place, cotangent, pool)
+
+    ad.primitive_jvps[made] = jvp
+    ad.primitive_transposes[made] = transpose
+    fold_batches(made)
+
+
+_linear(_unpool, gather)
+_linear(_scatter, gather)
+_linear(_gather, scatter)

@@ -7,13 +7,14 @@ each of whose derivatives is made of the same three: derivatives of any order, f
 take as few passes.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.extend.core import Primitive
-from jax.interpreters import ad, batching, mlir
+from jax.extend.mlir.dialects import stablehlo as hlo
+from jax.interpreters import ad
+
+from jaxcnn.native.primitive import library_call, map_plainly, primitive
 
 _PIXELS = (0, 1, 2)
 
@@ -28,6 +29,20 @@ def moments(images: jax.Array) -> tuple[jax.Array, jax.Array]:
     return mean, variance
 
 
+def products(
+    numbers: jax.Array, images: jax.Array, centre: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Return the sums of `numbers` and of numbers * (images - centre) of every channel, each (C,).
+
+    Args:
+        numbers: (B, H, W, C), float32 or float64.
+        images: the same.
+        centre: (C,), of their dtype.
+    """
+    total, product = _products.bind(numbers, images, centre)
+    return total, product
+
+
 def scaled(images: jax.Array, centre: jax.Array, factor: jax.Array, bias: jax.Array) -> jax.Array:
     """Return (images - centre) * factor + bias.
 
@@ -38,19 +53,6 @@ def scaled(images: jax.Array, centre: jax.Array, factor: jax.Array, bias: jax.Ar
         bias: the same.
     """
     return _scaled.bind(bias, factor, images, centre)
-
-
-def _of_channels(function: str, *arrays: jax.Array) -> Any:
-    found = jax.ShapeDtypeStruct((arrays[0].shape[3],), arrays[0].dtype)
-    return jax.ffi.ffi_call(f"jaxcnn_{function}_{found.dtype.name}", (found, found))(*arrays)
-
-
-def _moments_impl(images):
-    return _of_channels("moments", images)
-
-
-def _products_impl(numbers, images, centre):
-    return _of_channels("products", numbers, images, centre)
 
 
 def _plain_moments(images):
@@ -66,19 +68,15 @@ def _plain_scaled(bias, factor, images, centre):
     return (images - centre) * factor + bias
 
 
-def _primitive(name: str, compute: Callable, plain: Callable, shapes: Callable, axes) -> Primitive:
-    """Make a primitive; what `vmap` maps is the plain computation, results along `axes`."""
-    primitive = Primitive(f"jaxcnn_{name}")
-    primitive.multiple_results = isinstance(axes, tuple)
-    primitive.def_impl(jax.jit(compute))
-    primitive.def_abstract_eval(shapes)
-    lowering = mlir.lower_fun(compute, multiple_results=primitive.multiple_results)
-    mlir.register_lowering(primitive, lowering)
-    batching.primitive_batchers[primitive] = lambda arrays, mapped: (
-        jax.vmap(plain, mapped)(*arrays),
-        axes,
-    )
-    return primitive
+def spread(values: Any, images: Any) -> Any:
+    """Lower a channel's value, (C,), to that at every pixel of images, (B, H, W, C)."""
+    return hlo.broadcast_in_dim(images.type, values, [3])
+
+
+def affine(images: Any, centre: Any, factor: Any, bias: Any) -> Any:
+    """Lower (images - centre) * factor + bias, see `scaled`."""
+    centred = hlo.subtract(images, spread(centre, images))
+    return hlo.add(hlo.multiply(centred, spread(factor, images)), spread(bias, images))
 
 
 def _two_of_channels(images, *_others):
@@ -89,9 +87,18 @@ def _of_images(bias, factor, images, centre):
     return images.update(weak_type=False)
 
 
-_moments = _primitive("moments", _moments_impl, _plain_moments, _two_of_channels, (0, 0))
-_products = _primitive("products", _products_impl, _plain_products, _two_of_channels, (0, 0))
-_scaled = _primitive("scaled", _plain_scaled, _plain_scaled, _of_images, 0)
+def _lower_scaled(ctx, bias, factor, images, centre):
+    del ctx
+    return [affine(images, centre, factor, bias)]
+
+
+_moments = library_call("moments", _two_of_channels, several=True)
+_products = library_call("products", _two_of_channels, several=True)
+_scaled = primitive("scaled", _lower_scaled, _of_images)
+
+map_plainly(_moments, _plain_moments)
+map_plainly(_products, _plain_products)
+map_plainly(_scaled, _plain_scaled)
 
 
 def _moments_jvp(primals, tangents):

@@ -17,8 +17,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import lax
 
-from jaxcnn.layers import forms, half, masking, moments, parts
-from jaxcnn.layers.initializers import Initializer
+from jaxcnn.layers import forms, half, masking, moments, normalised, parts
+from jaxcnn.layers.initializers import Initializer, parameter
 from jaxcnn.layers.window import check_images
 
 
@@ -62,8 +62,8 @@ class BatchNorm2d(nn.Module):
         images = images.astype(dtype)
         scale = bias = None
         if self.affine:
-            scale = self.param("scale", self.scale_init, (channels,), dtype)
-            bias = self.param("bias", nn.initializers.zeros, (channels,), dtype)
+            scale = parameter(self, "scale", self.scale_init, (channels,), dtype)
+            bias = parameter(self, "bias", nn.initializers.zeros, (channels,), dtype)
         running = None
         if self.track_running_stats:
             running = (
@@ -86,16 +86,38 @@ class BatchNorm2d(nn.Module):
                 f"{layer}: expected more than 1 value per channel {when}, "
                 f"got images of shape {images.shape}"
             )
-        batch_mean, batch_var, seen_mean, seen_var = _statistics(
-            images, masking.mask(), divided, self.unbiased
-        )
+        mask = masking.mask()
+        if divided == 1 and mask is None and forms.native(images.dtype.name):
+            out, *seen = _by_our_own(images, scale, bias, self.eps)
+            values = images.size // channels
+            ratio = values / (values - 1) if self.unbiased else 1.0
+        else:
+            batch_mean, batch_var, *seen = _statistics(images, mask, divided, self.unbiased)
+            out = _normalise(images, batch_mean, batch_var, scale, bias, self.eps)
+            ratio = 1.0
         if running and not self.is_initializing() and self.is_mutable_collection("batch_stats"):
             mean, var, count = running
             count.value += 1
             weight = 1 / count.value.astype(dtype) if self.momentum is None else self.momentum
-            mean.value = (1 - weight) * mean.value + weight * lax.stop_gradient(seen_mean)
-            var.value = (1 - weight) * var.value + weight * lax.stop_gradient(seen_var)
-        return _normalise(images, batch_mean, batch_var, scale, bias, self.eps).astype(given)
+            mean.value, var.value = _moved((mean.value, var.value), seen, weight, ratio)
+        return out.astype(given)
+
+
+def _by_our_own(images, scale, bias, eps):
+    """Return normalised images, and the mean and variance that go into the running ones, (C,)."""
+    channels = images.shape[3:]
+    scale = jnp.ones(channels, images.dtype) if scale is None else scale
+    bias = jnp.zeros(channels, images.dtype) if bias is None else bias
+    return normalised.normalised(images, scale, bias, eps)
+
+
+def _moved(running, seen, weight, ratio):
+    """Return the running mean and variance with the batch's in them."""
+    mean, var = (lax.stop_gradient(value) for value in seen)
+    if isinstance(weight, float) and forms.native(mean.dtype.name):
+        return normalised.moved(running, (mean, var), weight, ratio)
+    means, variances = (running[0], mean), (running[1], ratio * var)
+    return tuple((1 - weight) * old + weight * new for old, new in (means, variances))
 
 
 def _statistics(images, mask, divided, unbiased):
@@ -127,8 +149,6 @@ def _statistics(images, mask, divided, unbiased):
 def _moments(images, mask):
     """Return mean, variance (C,) and number of values a channel, of the examples that count."""
     batch, height, width, _ = images.shape
-    if mask is None and forms.native(images.dtype.name):
-        return *moments.moments(images), batch * height * width
     if mask is None:
         mean = jnp.mean(images, axis=(0, 1, 2))
         return mean, jnp.mean(jnp.square(images - mean), axis=(0, 1, 2)), batch * height * width

@@ -17,7 +17,6 @@ from collections.abc import Sequence
 from functools import partial
 
 import jax
-import jax.numpy as jnp
 from flax import linen as nn
 
 from jaxcnn.layers import (
@@ -30,6 +29,7 @@ from jaxcnn.layers import (
     MaxPool2d,
     ReLU,
     flatten,
+    join,
 )
 
 # kaiming_normal_, torchvision's for every convolution.
@@ -65,7 +65,7 @@ class DenseBlock(nn.Module):
         """Map (B, H, W, C) to (B, H, W, num_layers * growth_rate + C)."""
         for i in range(self.num_layers):
             new = ConvBlock(self.growth_rate, name=f"net.{i}")(x, train=train)
-            x = jnp.concatenate((new, x), axis=-1)
+            x = join((new, x))
         return x
 
 
@@ -150,7 +150,7 @@ class DenseLayers(nn.Module):
         # Joined in here, the growing inputs of the layers are recomputed too: what is kept for
         # the gradient grows with the number of layers, not with its square.
         def call(layer: DenseLayer, *features: jax.Array) -> jax.Array:
-            return layer(jnp.concatenate(features, axis=-1), train=train)
+            return layer(join(features), train=train)
 
         if self.remat:
             call = nn.remat(call)
@@ -158,7 +158,9 @@ class DenseLayers(nn.Module):
         for i in range(self.num_layers):
             layer = DenseLayer(self.growth_rate, self.drop_rate, name=f"denselayer{i + 1}")
             features.append(call(layer, *features))
-        return jnp.concatenate(features, axis=-1)
+            if not self.remat:
+                features = [join(features)]
+        return join(features)
 
 
 class DenseNet(nn.Module):

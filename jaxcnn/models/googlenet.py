@@ -26,6 +26,7 @@ from jaxcnn.layers import (
     MaxPool2d,
     ReLU,
     flatten,
+    join,
 )
 
 _EPS = 1e-3
@@ -75,7 +76,7 @@ class Inception(nn.Module):
         x5 = ConvReLU(self.out5, 5, padding=2, name="branch5x5.1")(x5, train=train)
         xp = MaxPool2d(3, 1, 1, name="branch_pool.0")(x)
         xp = ConvReLU(self.out_pool, 1, name="branch_pool.1")(xp, train=train)
-        return jnp.concatenate([x1, x3, x5, xp], axis=-1)
+        return join([x1, x3, x5, xp])
 
 
 class GoogLeNetCifar(nn.Module):
@@ -164,7 +165,7 @@ class InceptionModule(nn.Module):
         x3 = BasicConv2d(self.out5, 3, padding=1, name="branch3.1")(x3, train=train)
         x4 = MaxPool2d(3, 1, 1, ceil_mode=True, name="branch4.0")(x)
         x4 = BasicConv2d(self.out_pool, 1, name="branch4.1")(x4, train=train)
-        return jnp.concatenate([x1, x2, x3, x4], axis=-1)
+        return join([x1, x2, x3, x4])
 
 
 class InceptionAux(nn.Module):

@@ -6,10 +6,9 @@ torchvision's architecture, keys and initialisation (`torchvision.models.squeeze
 """
 
 import jax
-import jax.numpy as jnp
 from flax import linen as nn
 
-from jaxcnn.layers import AdaptiveAvgPool2d, Conv2d, Dropout, MaxPool2d, ReLU, flatten
+from jaxcnn.layers import AdaptiveAvgPool2d, Conv2d, Dropout, MaxPool2d, ReLU, flatten, join
 
 # kaiming_uniform_ with a = 0.
 _KERNEL, _FINAL_KERNEL = nn.initializers.he_uniform(), nn.initializers.normal(0.01)
@@ -40,9 +39,8 @@ class Fire(nn.Module):
             return ReLU(name=f"{name}_activation")(x)
 
         x = conv(x, self.squeeze, 1, "squeeze")
-        return jnp.concatenate(
-            (conv(x, self.expand1x1, 1, "expand1x1"), conv(x, self.expand3x3, 3, "expand3x3")),
-            axis=-1,
+        return join(
+            (conv(x, self.expand1x1, 1, "expand1x1"), conv(x, self.expand3x3, 3, "expand3x3"))
         )
 
 

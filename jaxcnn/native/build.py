@@ -17,7 +17,11 @@ import jax
 
 from jaxcnn.files import cache_root
 
-FUNCTIONS = ("outputs", "images", "kernel", "unpool", "moments", "products", "hold")
+FUNCTIONS = (
+    *("outputs", "images", "kernel", "unpool"),
+    *("moments", "products", "normal", "norm_gradient", "running"),
+    *("sgd", "adam", "adagrad", "hold", "join"),
+)
 """What the library computes: see handlers.cc."""
 DTYPES = {"float32": "F32", "float64": "F64"}
 """Number types, and XLA's names for them. Each has a library of its own."""

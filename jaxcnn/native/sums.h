@@ -3,6 +3,8 @@
 #define JAXCNN_SUMS_H_
 
 #include <algorithm>
+#include <functional>
+#include <utility>
 #include <vector>
 
 #include "buffer.h"
@@ -89,9 +91,9 @@ class Sum {
             }};
   }
 
-  // Then add the shares up.
-  Stage total() {
-    return {1, [this](int64_t) {
+  // Then add the shares up, and do what follows from the sums.
+  Stage total(std::function<void()> after = [] {}) {
+    return {1, [this, after = std::move(after)](int64_t) {
               for (int which = 0; which < (kTerm == Term::kProducts ? 2 : 1); ++which)
                 for (int64_t c = 0; c < of_.channels; ++c) {
                   double sum = 0;
@@ -99,6 +101,7 @@ class Sum {
                     sum += sums_[(task * 2 + which) * of_.channels + c];
                   to_[which][c] = sum / divisor_;
                 }
+              after();
             }};
   }
 

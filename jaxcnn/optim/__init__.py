@@ -19,6 +19,7 @@ from jaxcnn.optim.lookahead import Lookahead, growing_decay, lookahead
 from jaxcnn.optim.on_plateau import OnPlateau, observe, plateau_rate
 from jaxcnn.optim.parameter_groups import NORMS_AND_BIASES, groups
 from jaxcnn.optim.resilient import rprop
+from jaxcnn.optim.stepping import Stepping, step
 from jaxcnn.optim.transform import State
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "Lookahead",
     "OnPlateau",
     "State",
+    "Stepping",
     "adadelta",
     "adagrad",
     "adam",
@@ -51,5 +53,6 @@ __all__ = [
     "rprop",
     "sgd",
     "sparse_adam",
+    "step",
     "to_torch",
 ]

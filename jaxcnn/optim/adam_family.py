@@ -105,15 +105,15 @@ def _adam(
         return -now.lr / bias_correction(now.momentum, now.t) * (m / scale), new
 
     slots = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq")[: 3 if amsgrad else 2]
+    options = {"weight_decay": weight_decay, "decoupled": decoupled, "maximize": maximize}
     return elementwise(
         name,
         learning_rate,
         dict.fromkeys(slots, zeros),
         rule,
         momentum=betas[0],
-        weight_decay=weight_decay,
-        decoupled=decoupled,
-        maximize=maximize,
+        own=("adam", {"beta2": beta2, "eps": eps, **options}),
+        **options,
     )
 
 

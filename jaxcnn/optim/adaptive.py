@@ -43,13 +43,14 @@ def adagrad(
         lr = now.lr / (1 + (now.t - 1) * lr_decay)
         return -lr * (g / (jnp.sqrt(total) + eps)), {"sum": total}
 
+    options = {"weight_decay": weight_decay, "maximize": maximize}
     return elementwise(
         "adagrad",
         learning_rate,
         {"sum": lambda w, lr: jnp.full_like(w, initial_accumulator_value)},
         rule,
-        weight_decay=weight_decay,
-        maximize=maximize,
+        own=("adagrad", {"lr_decay": lr_decay, "eps": eps, **options}),
+        **options,
     )
 
 

@@ -1,9 +1,12 @@
 """Descent along the gradient itself: SGD with momentum, and averaged SGD."""
 
+from typing import Any
+
 import jax.numpy as jnp
 import optax
 
 from jaxcnn.optim.held import held
+from jaxcnn.optim.stepping import Stepping, own_dtype, take
 from jaxcnn.optim.transform import Value, check_not_negative, elementwise, lerp, zeros
 
 
@@ -41,12 +44,36 @@ def sgd(
         raise ValueError(f"sgd: nesterov needs dampening 0, got {dampening}")
     if callable(momentum) or (momentum and dampening):
         return _damped(learning_rate, momentum, dampening, weight_decay, nesterov, maximize)
+    scaled = optax.scale_by_learning_rate(learning_rate)
     parts = [
         optax.add_decayed_weights(weight_decay) if weight_decay else optax.identity(),
         held(optax.trace(momentum, nesterov)) if momentum else optax.identity(),
-        optax.scale_by_learning_rate(learning_rate),
+        scaled,
     ]
-    return optax.chain(optax.scale(-1.0), *parts) if maximize else optax.chain(*parts)
+    chain = optax.chain(optax.scale(-1.0), *parts) if maximize else optax.chain(*parts)
+
+    def advance(g, w, slots, numbers):
+        rate, momentum, _ = numbers
+        g = (-g if maximize else g) + weight_decay * w
+        new = [g + momentum * buffer for buffer in slots]
+        if new:
+            g = g + momentum * new[0] if nesterov else new[0]
+        return -rate * g, new
+
+    def whole(gradients: Any, state: Any, params: Any) -> tuple[Any, Any] | None:
+        dtype = own_dtype(gradients, params)
+        if dtype is None:
+            return None
+        *before, traced, schedule = state
+        minus, schedule = scaled.update(jnp.ones((), dtype), schedule)
+        settings = {"weight_decay": weight_decay, "nesterov": nesterov, "maximize": maximize}
+        buffers = [traced.trace] if momentum else []
+        numbers = (-jnp.asarray(minus), momentum, 0)
+        params, new = take("sgd", settings, advance, numbers, gradients, params, buffers)
+        traced = traced._replace(trace=new[0]) if momentum else traced
+        return params, (*before, traced, schedule)
+
+    return Stepping(chain, whole)
 
 
 def _damped(

@@ -7,6 +7,7 @@ import optax
 from jax.core import Tracer
 
 from jaxcnn.layers import forms
+from jaxcnn.native.hold import hold
 
 
 def held(inner: optax.GradientTransformation) -> optax.GradientTransformation:
@@ -35,12 +36,5 @@ def _hold(found: Any) -> Any:
         if not forms.native(dtype.name):
             continue
         chosen = {key: leaf for key, leaf in once.items() if leaf.dtype == dtype}
-        shapes = [jax.ShapeDtypeStruct(leaf.shape, dtype) for leaf in chosen.values()]
-        call = jax.ffi.ffi_call(
-            f"jaxcnn_hold_{dtype.name}",
-            shapes,
-            input_output_aliases={i: i for i in range(len(shapes))},
-            vmap_method="broadcast_all",
-        )
-        once |= dict(zip(chosen, call(*chosen.values()), strict=True))
+        once |= dict(zip(chosen, hold(list(chosen.values())), strict=True))
     return tree.unflatten([once.get(id(leaf), leaf) for leaf in leaves])

@@ -11,6 +11,7 @@ import jax
 import optax
 from flax import struct
 
+from jaxcnn.optim.stepping import Stepping, step
 from jaxcnn.schedules import Plateau, PlateauState
 
 
@@ -45,12 +46,18 @@ def on_plateau(
         rate = plateau.init()
         return OnPlateau(rate, make(lambda step: rate.learning_rate).init(params), plateau)
 
+    def at(state: OnPlateau) -> optax.GradientTransformation:
+        return make(lambda count: state.rate.learning_rate)
+
     def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
-        optimizer = make(lambda step: state.rate.learning_rate)
-        updates, inner = optimizer.update(updates, state.optimizer, params)
+        updates, inner = at(state).update(updates, state.optimizer, params)
         return updates, state.replace(optimizer=inner)
 
-    return optax.GradientTransformation(init, update)
+    def whole(gradients: Any, state: Any, params: Any) -> tuple[Any, Any]:
+        params, inner = step(at(state), gradients, state.optimizer, params)
+        return params, state.replace(optimizer=inner)
+
+    return Stepping(optax.GradientTransformation(init, update), whole)
 
 
 def observe(opt_state: Any, metric: jax.Array | float) -> Any:

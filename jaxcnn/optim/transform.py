@@ -13,6 +13,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jaxcnn.optim.stepping import Stepping, own_dtype, take
+
 Value = float | optax.Schedule
 """A number, or a function of the optimizer steps done, traced."""
 
@@ -69,6 +71,7 @@ def elementwise(
     weight_decay: float = 0.0,
     decoupled: bool = False,
     maximize: bool = False,
+    own: tuple[str, Mapping[str, float | bool]] | None = None,
 ) -> optax.GradientTransformation:
     """Build the transformation that applies a rule to every parameter by itself.
 
@@ -81,6 +84,7 @@ def elementwise(
         weight_decay: wd, >= 0; coupled: g + wd w replaces the gradient g.
         decoupled: take lr wd w from the parameter instead.
         maximize: step along the gradient: -g replaces g, before the weight decay.
+        own: a function of `jaxcnn.native` that does the same on a CPU, and its attributes.
 
     Raises:
         ValueError: by the transformation's `update`, if it is not given the parameters.
@@ -99,27 +103,51 @@ def elementwise(
         if params is None:
             raise ValueError(f"{name}: update needs the parameters, got None")
         lr, beta = _at(learning_rate, state.step), _at(momentum, state.step)
-
-        def advance(g, w, arrays):
-            now = Now((state.step + 1).astype(w.dtype), _cast(lr, w.dtype), _cast(beta, w.dtype))
-            if maximize:
-                g = -g
-            if weight_decay and not decoupled:
-                g = g + weight_decay * w
-            delta, arrays = rule(g, w, arrays, now)
-            if weight_decay and decoupled:
-                delta = delta - now.lr * weight_decay * w
-            return delta, arrays
-
         structure = jax.tree.structure(updates)
-        trees = (updates, params, *state.slots.values())
+        trees = (updates, params, *(state.slots[slot] for slot in slots))
         rows = zip(*(structure.flatten_up_to(tree) for tree in trees), strict=True)
-        done = [advance(g, w, dict(zip(state.slots, row, strict=True))) for g, w, *row in rows]
-        new = {slot: structure.unflatten(arrays[slot] for _, arrays in done) for slot in slots}
+        done = []
+        for g, w, *row in rows:
+            now = Now((state.step + 1).astype(w.dtype), _cast(lr, w.dtype), _cast(beta, w.dtype))
+            done.append(advance(g, w, row, now))
+        new = {
+            slot: structure.unflatten(arrays[i] for _, arrays in done)
+            for i, slot in enumerate(slots)
+        }
         deltas = structure.unflatten(delta for delta, _ in done)
         return deltas, State(jnp.asarray(optax.safe_increment(state.step)), new)
 
-    return optax.GradientTransformation(init, update)
+    def advance(g, w, row, now):
+        if maximize:
+            g = -g
+        if weight_decay and not decoupled:
+            g = g + weight_decay * w
+        delta, arrays = rule(g, w, dict(zip(slots, row, strict=True)), now)
+        if weight_decay and decoupled:
+            delta = delta - now.lr * weight_decay * w
+        return delta, [arrays[slot] for slot in slots]
+
+    def plain(g, w, row, numbers):
+        lr, beta, t = numbers
+        return advance(g, w, row, Now(t, lr, beta))
+
+    def whole(gradients: Any, state: Any, params: Any) -> tuple[Any, State] | None:
+        if own is None or own_dtype(gradients, params, state.slots) is None:
+            return None
+        numbers = (
+            _at(learning_rate, state.step),
+            _at(momentum, state.step),
+            state.step + 1,
+        )
+        kept = [state.slots[slot] for slot in slots]
+        params, new = take(*own, plain, numbers, gradients, params, kept)
+        done = State(
+            jnp.asarray(optax.safe_increment(state.step)), dict(zip(slots, new, strict=True))
+        )
+        return params, done
+
+    made = optax.GradientTransformation(init, update)
+    return made if own is None else Stepping(made, whole)
 
 
 def lerp(start: jax.Array, end: jax.Array, weight: float | jax.Array) -> jax.Array:
