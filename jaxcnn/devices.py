@@ -129,6 +129,23 @@ def count() -> int:
     return max(jax.sharding.get_abstract_mesh().size, 1)
 
 
+def each(function: Callable, *by_rows: bool) -> Callable:
+    """Return the function, that every device of the mesh traced for computes of its own rows.
+
+    XLA divides its own operations by itself; this is for calls that it cannot look into. Without a
+    mesh it is the function as it is.
+
+    Args:
+        function: of arrays, to an array whose first axis is divided over the devices.
+        *by_rows: of each argument, whether it is divided so too; it is whole on all otherwise, and
+            its gradient summed over them. The mesh must divide the first axes evenly.
+    """
+    if count() == 1:
+        return function
+    specs = tuple(PartitionSpec(AXIS) if divided else PartitionSpec() for divided in by_rows)
+    return jax.shard_map(function, in_specs=specs, out_specs=PartitionSpec(AXIS), check_vma=False)
+
+
 def _put(tree: Any, sharding: NamedSharding) -> Any:
     def put(leaf: Any) -> jax.Array:
         # Unlike `jax.device_put` it does not send every array to the other processes to compare.

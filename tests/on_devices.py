@@ -5,6 +5,7 @@ python tests/on_devices.py FOLDER HOST:PORT I    # as process I of two
 """
 
 import json
+import re
 import sys
 from functools import cache
 from pathlib import Path
@@ -74,6 +75,15 @@ def normalised(mesh, count):
     return found, compiled.as_text().count(" all-reduce(")
 
 
+def own_code(mesh):
+    """Return which of the library's functions a train step calls."""
+    state, train_step, _ = steps()
+    batch = {"images": np.zeros((BATCH, 8, 8, 1), np.uint8), "labels": np.zeros(BATCH, np.int32)}
+    lowered = devices.within(mesh, lambda: train_step.lower(state, batch, jax.random.key(0)))()
+    program = lowered.compile().as_text()
+    return sorted(set(re.findall(r'"jaxcnn_(\w+)_float64"', program)))
+
+
 def streamed(folder, mesh=None):
     """Return the last epoch's batches of image files, and how many rows of one are held here."""
     paths = [str(folder / f"{i}.png") for i in range(10)]
@@ -100,6 +110,7 @@ def on_eight(folder):
     (alone, _), (divided, found["exchanges"]) = normalised(None, 8), normalised(eight, 8)
     found["parts"] = float(abs(alone - divided).max())
     found["exchanges of the whole"] = normalised(eight, 1)[1]
+    found["own code"] = own_code(eight)
     return found
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching
 
+from jaxcnn import devices
 from jaxcnn.native.primitive import library_call
 
 
@@ -57,7 +58,8 @@ def convolve(
     """Return the outputs of a convolution.
 
     Args:
-        images: (N, H, W, C), float32 or float64.
+        images: (N, H, W, C), float32 or float64; on a mesh (`jaxcnn.devices`) the devices must
+            divide N evenly, here as in `transposed`.
         kernel: (kh, kw, C / groups, F), of their dtype.
         bias: (F,), of their dtype, or None.
         window: what they are convolved with.
@@ -66,8 +68,9 @@ def convolve(
         (N, OH, OW, F), of their dtype.
     """
     if bias is None:
-        return _outputs.bind(images, kernel, window=window)
-    return _biased.bind(images, kernel, bias, window=window)
+        return devices.each(partial(_outputs.bind, window=window), True, False)(images, kernel)
+    biased = devices.each(partial(_biased.bind, window=window), True, False, False)
+    return biased(images, kernel, bias)
 
 
 def transposed(images: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
@@ -81,7 +84,7 @@ def transposed(images: jax.Array, kernel: jax.Array, window: Window) -> jax.Arra
     Returns:
         (N, H, W, C), the window's `images`, of their dtype.
     """
-    return _images.bind(images, kernel, window=window)
+    return devices.each(partial(_images.bind, window=window), True, False)(images, kernel)
 
 
 def _outputs_shape(images, kernel, window: Window) -> tuple[int, ...]:

@@ -19,8 +19,9 @@ with jaxlib 0.10 (`scripts/benchmark_convolutions.py`, `scripts/benchmark.py`):
 - A product of 32 rows with a Linear's kernel of (784, 500) takes XLA 0.23 ms and us 0.13, its two
   gradients 0.23 and 0.27, and 0.11 and 0.15; products of few numbers take both as long as a call.
 
-On a GPU a convolution is XLA's, which cuDNN computes; so is one whose batch is divided over several
-devices (`jaxcnn.devices`), because XLA cannot divide our own code.
+On a GPU a convolution is XLA's, which cuDNN computes. Where a batch is divided over several devices
+(`jaxcnn.devices`) each convolves its own images; what is of the whole batch is left to XLA, which
+cannot divide our own code.
 """
 
 import math
@@ -62,10 +63,18 @@ def prefer(form: Literal["native", "xla"]) -> Iterator[None]:
         yield
 
 
-def native(dtype: str) -> bool:
-    """Return whether our own CPU code for a number type is wanted, and there is some."""
+def native(dtype: str, rows: int | None = None) -> bool:
+    """Return whether our own CPU code for a number type is wanted, and there is some.
+
+    Args:
+        dtype: the number type's name.
+        rows: length of the arrays' first axis where it may be divided over devices
+            (`jaxcnn.devices.each`), None where it may not.
+    """
     wanted = jax.default_backend() == "cpu" and _preferred.value == "native"
-    return wanted and devices.count() == 1 and library.available(dtype)
+    count = devices.count()
+    divisible = count == 1 or (rows is not None and rows % count == 0)
+    return wanted and divisible and library.available(dtype)
 
 
 def widened() -> bool:
@@ -89,7 +98,9 @@ def conv(images: jax.Array, kernel: jax.Array, groups: int) -> Conv:
     """
     if jax.default_backend() != "cpu":
         return "convolution" if groups > 1 else _of_xla(images, kernel)
-    if (direct.able(kernel, groups) or kernel.shape[2] == 1) and native(images.dtype.name):
+    if (direct.able(kernel, groups) or kernel.shape[2] == 1) and native(
+        images.dtype.name, images.shape[0]
+    ):
         return "direct"
     if groups == 1:
         pointwise = kernel.shape[:2] == (1, 1)
@@ -109,7 +120,7 @@ def linear(x: jax.Array, kernel: jax.Array) -> Literal["direct", "product"]:
     """
     rows = math.prod(x.shape[:-1])
     pays = 0 < rows <= _MOST_ROWS and rows * kernel.size >= _LEAST_PRODUCTS
-    return "direct" if pays and native(x.dtype.name) else "product"
+    return "direct" if pays and native(x.dtype.name, rows) else "product"
 
 
 def _of_xla(images: jax.Array, kernel: jax.Array) -> Conv:

@@ -69,7 +69,7 @@ class Conv2D(nn.Module):
         kept = half.kept(images.dtype)
         kernel = parameter(self, "kernel", nn.initializers.glorot_uniform(), shape, kept)
         bias = parameter(self, "bias", nn.initializers.zeros, (self.filters,), kept)
-        kernel, bias = (half.rounded(parameter, images.dtype) for parameter in (kernel, bias))
+        kernel, bias = (half.rounded(value, images.dtype) for value in (kernel, bias))
         padding = same_padding((height, width), kernel_size, strides)
         return conv2d(images, kernel, bias, stride=strides, padding=padding)
 

@@ -7,6 +7,7 @@ vectorised, and our own CPU code takes a tenth. The places also fix who wins a t
 """
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -16,6 +17,7 @@ from jax import lax
 from jax.extend.core import Primitive
 from jax.interpreters import ad
 
+from jaxcnn import devices
 from jaxcnn.layers import forms
 from jaxcnn.native.primitive import composed, fold_batches, library_call
 
@@ -64,8 +66,9 @@ def scatter(place: jax.Array, gradient: jax.Array, pool: Pool) -> jax.Array:
     Returns:
         (B, H, W, C) of the padded images, of the gradient's dtype.
     """
-    own = place.dtype == jnp.int8 and forms.native(gradient.dtype.name)
-    return (_unpool if own else _scatter).bind(place, gradient, pool=pool)
+    if place.dtype == jnp.int8 and forms.native(gradient.dtype.name, len(place)):
+        return devices.each(partial(_unpool.bind, pool=pool), True, True)(place, gradient)
+    return _scatter.bind(place, gradient, pool=pool)
 
 
 def gather(place: jax.Array, images: jax.Array, pool: Pool) -> jax.Array:

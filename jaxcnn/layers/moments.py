@@ -29,6 +29,21 @@ def moments(images: jax.Array) -> tuple[jax.Array, jax.Array]:
     return mean, variance
 
 
+def counted(images: jax.Array, mask: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Return mean and biased variance, (C,), of some of the images, and their values a channel, ().
+
+    By XLA.
+
+    Args:
+        images: (B, H, W, C), floating.
+        mask: (B,) bool, the images that count.
+    """
+    counts = mask[:, None, None, None]
+    n = jnp.sum(mask, dtype=images.dtype) * (images.shape[1] * images.shape[2])
+    mean = jnp.sum(images, _PIXELS, where=counts) / n
+    return mean, jnp.sum(jnp.square(images - mean), _PIXELS, where=counts) / n, n
+
+
 def products(
     numbers: jax.Array, images: jax.Array, centre: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
@@ -55,7 +70,8 @@ def scaled(images: jax.Array, centre: jax.Array, factor: jax.Array, bias: jax.Ar
     return _scaled.bind(bias, factor, images, centre)
 
 
-def _plain_moments(images):
+def plain(images: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Compute `moments` by XLA."""
     mean = jnp.mean(images, _PIXELS)
     return mean, jnp.mean(jnp.square(images - mean), _PIXELS)
 
@@ -96,7 +112,7 @@ _moments = library_call("moments", _two_of_channels, several=True)
 _products = library_call("products", _two_of_channels, several=True)
 _scaled = primitive("scaled", _lower_scaled, _of_images)
 
-map_plainly(_moments, _plain_moments)
+map_plainly(_moments, plain)
 map_plainly(_products, _plain_products)
 map_plainly(_scaled, _plain_scaled)
 

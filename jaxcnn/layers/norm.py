@@ -87,10 +87,9 @@ class BatchNorm2d(nn.Module):
                 f"got images of shape {images.shape}"
             )
         mask = masking.mask()
-        if divided == 1 and mask is None and forms.native(images.dtype.name):
-            out, *seen = _by_our_own(images, scale, bias, self.eps)
-            values = images.size // channels
-            ratio = values / (values - 1) if self.unbiased else 1.0
+        if divided == 1 and forms.native(images.dtype.name):
+            out, *seen = _by_our_own(images, scale, bias, self.eps, mask)
+            ratio = _unbiased(images, mask) if self.unbiased else 1.0
         else:
             batch_mean, batch_var, *seen = _statistics(images, mask, divided, self.unbiased)
             out = _normalise(images, batch_mean, batch_var, scale, bias, self.eps)
@@ -103,12 +102,19 @@ class BatchNorm2d(nn.Module):
         return out.astype(given)
 
 
-def _by_our_own(images, scale, bias, eps):
+def _by_our_own(images, scale, bias, eps, mask):
     """Return normalised images, and the mean and variance that go into the running ones, (C,)."""
     channels = images.shape[3:]
     scale = jnp.ones(channels, images.dtype) if scale is None else scale
     bias = jnp.zeros(channels, images.dtype) if bias is None else bias
-    return normalised.normalised(images, scale, bias, eps)
+    return normalised.normalised(images, scale, bias, eps, mask)
+
+
+def _unbiased(images, mask):
+    """Return what makes a biased variance an unbiased one."""
+    batch, height, width, _ = images.shape
+    count = batch if mask is None else jnp.sum(mask, dtype=images.dtype)
+    return count * (height * width) / (count * (height * width) - 1)
 
 
 def _moved(running, seen, weight, ratio):
@@ -148,14 +154,9 @@ def _statistics(images, mask, divided, unbiased):
 
 def _moments(images, mask):
     """Return mean, variance (C,) and number of values a channel, of the examples that count."""
-    batch, height, width, _ = images.shape
     if mask is None:
-        mean = jnp.mean(images, axis=(0, 1, 2))
-        return mean, jnp.mean(jnp.square(images - mean), axis=(0, 1, 2)), batch * height * width
-    counts = mask[:, None, None, None]
-    n = jnp.sum(mask, dtype=images.dtype) * (height * width)
-    mean = jnp.sum(images, axis=(0, 1, 2), where=counts) / n
-    return mean, jnp.sum(jnp.square(images - mean), axis=(0, 1, 2), where=counts) / n, n
+        return *moments.plain(images), images.size // images.shape[3]
+    return moments.counted(images, mask)
 
 
 def _normalise(images, mean, var, scale, bias, eps):

@@ -7,8 +7,10 @@ and after. Primitives of JAX with derivatives of any order, forward and reverse.
 """
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.extend.mlir import ir
 from jax.extend.mlir.dialects import stablehlo as hlo
 from jax.interpreters import ad
 
@@ -24,7 +26,11 @@ from jaxcnn.native.primitive import (
 
 
 def normalised(
-    images: jax.Array, scale: jax.Array, bias: jax.Array, eps: float
+    images: jax.Array,
+    scale: jax.Array,
+    bias: jax.Array,
+    eps: float,
+    mask: jax.Array | None = None,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Return (images - mean) / sqrt(variance + eps) * scale + bias, the mean and the variance.
 
@@ -36,8 +42,10 @@ def normalised(
         scale: (C,), of their dtype.
         bias: the same.
         eps: added to the variance.
+        mask: (B,) bool, which images mean and variance are of; None if of all.
     """
-    out, mean, variance, _, _ = _norm.bind(images, scale, bias, eps=eps)
+    which = [] if mask is None else [mask]
+    out, mean, variance, _, _ = _norm.bind(images, scale, bias, *which, eps=eps)
     return out, mean, variance
 
 
@@ -45,7 +53,7 @@ def moved(
     running: tuple[jax.Array, jax.Array],
     batch: tuple[jax.Array, jax.Array],
     weight: float,
-    ratio: float,
+    ratio: float | jax.Array,
 ) -> tuple[jax.Array, jax.Array]:
     """Return running + weight (batch - running) of means and variances, each (C,).
 
@@ -53,9 +61,11 @@ def moved(
         running: mean and variance, (C,) each, float32 or float64.
         batch: the same, of a batch.
         weight: of the batch, in [0, 1].
-        ratio: what the batch's variance is multiplied by before.
+        ratio: what the batch's variance is multiplied by before; an array of their dtype, (), or a
+            number.
     """
-    mean, variance = _running.bind(*batch, *running, weight=weight, ratio=ratio)
+    ratio = jnp.asarray(ratio, running[0].dtype)
+    mean, variance = _running.bind(ratio, *batch, *running, weight=weight)
     return mean, variance
 
 
@@ -63,95 +73,117 @@ def _of_images(images, *_others, eps=0.0):
     return images.update(weak_type=False)
 
 
-def _count(images):
-    return images.size // images.shape[3]
+def _count(images, mask):
+    """Return the number of values a channel."""
+    batch, height, width, _ = images.shape
+    return (batch if not mask else jnp.sum(mask[0], dtype=images.dtype)) * (height * width)
 
 
+def _masked(images, mask):
+    """Put 0 in place of images that do not count."""
+    return jnp.where(mask[0][:, None, None, None], images, 0) if mask else images
+
+
+# The last argument of all that follows is the mask, where there is one.
+#
 # (images - mean) factor + bias, mean, variance, inverse = 1 / sqrt(variance + eps), and
 # factor = scale inverse
-def _lower_norm(ctx, images, scale, bias, *, eps):
-    arrays, found = ctx.avals_in[:2], ctx.avals_out[1:]
-    normal = call(ctx, "normal", (images, scale), arrays, found, eps=np.float64(eps))
+def _lower_norm(ctx, images, scale, bias, *mask, eps):
+    of_images, of_scale, _, *of_mask = ctx.avals_in
+    operands, arrays = (images, scale, *mask), (of_images, of_scale, *of_mask)
+    normal = call(ctx, "normal", operands, arrays, ctx.avals_out[1:], eps=np.float64(eps))
     mean, _, _, factor = normal
     return [moments.affine(images, mean, factor, bias), *normal]
 
 
-def _plain_normal(images, scale, eps):
-    mean, variance = moments.moments(images)
+def _plain_normal(images, scale, eps, mask):
+    if mask:
+        mean, variance, _ = moments.counted(images, *mask)
+    else:
+        mean, variance = moments.moments(images)
     inverse = lax.rsqrt(variance + eps)
     return mean, variance, inverse, scale * inverse
 
 
-def _norm_plain(images, scale, bias, *, eps):
-    mean, variance, inverse, factor = _plain_normal(images, scale, eps)
+def _norm_plain(images, scale, bias, *mask, eps):
+    mean, variance, inverse, factor = _plain_normal(images, scale, eps, mask)
     return moments.scaled(images, mean, factor, bias), mean, variance, inverse, factor
 
 
-def _norm_shapes(images, scale, bias, *, eps):
+def _norm_shapes(images, scale, bias, *mask, eps):
     return [_of_images(images), *(4 * [_of_images(scale)])]
 
 
 def _norm_jvp(primals, tangents, *, eps):
-    images, scale, _ = primals
+    images, scale, _, *mask = primals
     found = _norm.bind(*primals, eps=eps)
     _, mean, _, inverse, factor = found
-    moving = (ad.instantiate_zeros(tangent) for tangent in tangents)
-    tangent = _tangent.bind(*moving, images, scale, mean, inverse, factor, eps=eps)
+    moving = (ad.instantiate_zeros(tangent) for tangent in tangents[:3])
+    tangent = _tangent.bind(*moving, images, scale, mean, inverse, factor, *mask, eps=eps)
     return found, [tangent, *(ad.Zero(jax.typeof(x).to_tangent_aval()) for x in found[1:])]
 
 
 # The tangent of the first result by images, scale and bias. Derivatives by what follows from
 # images and scale are among those by images and scale, here as in the gradient.
-def _tangent_found(of_images, of_scale, of_bias, images, _scale, mean, inverse, factor, *, eps=0.0):
-    total, product = moments.products(of_images, images, mean)
-    slope = inverse * of_scale - factor * inverse * inverse * (product / _count(images))
-    offset = of_bias - factor * (total / _count(images))
+def _tangent_found(
+    of_images, of_scale, of_bias, images, _scale, mean, inverse, factor, *mask, eps=0.0
+):
+    total, product = moments.products(_masked(of_images, mask), images, mean)
+    slope = inverse * of_scale - factor * inverse * inverse * (product / _count(images, mask))
+    offset = of_bias - factor * (total / _count(images, mask))
     return of_images * factor + moments.scaled(images, mean, slope, offset)
 
 
-def _tangent_plain(of_images, of_scale, of_bias, images, scale, *_found, eps):
-    mean, _, *found = _plain_normal(images, scale, eps)
-    return _tangent_found(of_images, of_scale, of_bias, images, scale, mean, *found)
+def _tangent_plain(of_images, of_scale, of_bias, images, scale, _m, _i, _f, *mask, eps):
+    mean, _, *found = _plain_normal(images, scale, eps, mask)
+    return _tangent_found(of_images, of_scale, of_bias, images, scale, mean, *found, *mask)
 
 
 def _tangent_transpose(cotangent, of_images, of_scale, of_bias, *fixed, eps):
     found = _gradient.bind(cotangent, *fixed, eps=eps)
     moving = (of_images, of_scale, of_bias)
     wanted = [ad.is_undefined_primal(value) for value in moving]
-    return *(x if want else None for x, want in zip(found, wanted, strict=True)), *(5 * [None])
+    given = (x if want else None for x, want in zip(found, wanted, strict=True))
+    return *given, *(len(fixed) * [None])
 
 
-# The gradient by images, scale and bias, of that by the first result.
-def _lower_gradient(ctx, numbers, images, _scale, mean, inverse, factor, *, eps):
+# The gradient by images, scale and bias, of that by the first result. Images that do not count are
+# normalised too, and so are in the sums.
+def _lower_gradient(ctx, numbers, images, _scale, mean, inverse, factor, *mask, eps):
     del eps
     of_numbers, of_images, of_channels, *_ = ctx.avals_in
-    operands, results = (numbers, images, mean, inverse, factor), 4 * [of_channels]
-    arrays = (of_numbers, of_images, *(3 * [of_channels]))
+    operands, results = (numbers, images, mean, inverse, factor, *mask), 4 * [of_channels]
+    arrays = (of_numbers, of_images, *(3 * [of_channels]), *ctx.avals_in[6:])
     by_bias, by_scale, slope, offset = call(ctx, "norm_gradient", operands, arrays, results)
-    scaled = hlo.multiply(numbers, moments.spread(factor, images))
-    return hlo.add(scaled, moments.affine(images, mean, slope, offset)), by_scale, by_bias
+    direct = hlo.multiply(numbers, moments.spread(factor, images))
+    by_images = hlo.add(direct, moments.affine(images, mean, slope, offset))
+    if mask:
+        kind = ir.RankedTensorType.get(of_images.shape, mask[0].type.element_type)
+        counts = hlo.broadcast_in_dim(kind, mask[0], [0])
+        by_images = hlo.select(counts, by_images, direct)
+    return by_images, by_scale, by_bias
 
 
-def _gradient_plain(numbers, images, scale, *_found, eps):
-    mean, _, inverse, factor = _plain_normal(images, scale, eps)
+def _gradient_plain(numbers, images, scale, _mean, _inverse, _factor, *mask, eps):
+    mean, _, inverse, factor = _plain_normal(images, scale, eps, mask)
     total, product = moments.products(numbers, images, mean)
-    slope = -factor * inverse * inverse * (product / _count(images))
-    offset = -factor * (total / _count(images))
-    by_images = numbers * factor + moments.scaled(images, mean, slope, offset)
-    return by_images, product * inverse, total
+    slope = -factor * inverse * inverse * (product / _count(images, mask))
+    offset = -factor * (total / _count(images, mask))
+    by_moments = _masked(moments.scaled(images, mean, slope, offset), mask)
+    return numbers * factor + by_moments, product * inverse, total
 
 
 def _gradient_shapes(numbers, images, scale, *_found, eps):
     return [_of_images(images), _of_images(scale), _of_images(scale)]
 
 
-def _running_plain(batch_mean, batch_variance, mean, variance, *, weight, ratio):
+def _running_plain(ratio, batch_mean, batch_variance, mean, variance, *, weight):
     kept = 1 - weight
     return kept * mean + weight * batch_mean, kept * variance + weight * (ratio * batch_variance)
 
 
-def _running_shapes(*arrays, weight, ratio):
-    return [_of_images(array) for array in arrays[2:]]
+def _running_shapes(*arrays, weight):
+    return [_of_images(array) for array in arrays[3:]]
 
 
 def _float64(**numbers: float) -> dict[str, np.float64]:
@@ -162,7 +194,7 @@ _running = library_call(
     "running",
     _running_shapes,
     several=True,
-    static=["weight", "ratio"],
+    static=["weight"],
     attributes=_float64,
     in_place=True,
 )

@@ -58,18 +58,19 @@ auto more_arrays() {
   return arrays<kType>().template Arg<ffi::Buffer<kType>>();
 }
 
-// Of numbers, images and three numbers a channel.
+// Of numbers, images and three numbers a channel, and of others that may be there.
 template <ffi::DataType kType>
 auto norm_arrays() {
   using Buffer = ffi::Buffer<kType>;
-  return more_arrays<kType>().template Arg<Buffer>().template Arg<Buffer>();
+  return more_arrays<kType>().template Arg<Buffer>().template Arg<Buffer>().RemainingArgs();
 }
 
-// Of four small ones, by the calling thread.
+// Of five small ones, by the calling thread.
 template <ffi::DataType kType>
-auto four_arrays() {
+auto five_arrays() {
   using Buffer = ffi::Buffer<kType>;
   return ffi::Ffi::Bind()
+      .template Arg<Buffer>()
       .template Arg<Buffer>()
       .template Arg<Buffer>()
       .template Arg<Buffer>()

@@ -97,9 +97,10 @@ JAXCNN_HANDLER(kernel, arrays, JAXCNN_WINDOW);
 JAXCNN_HANDLER(unpool, places, JAXCNN_WINDOW);
 JAXCNN_HANDLER(moments, one_array, JAXCNN_SECOND);
 JAXCNN_HANDLER(products, more_arrays, JAXCNN_SECOND);
-JAXCNN_HANDLER(normal, arrays, JAXCNN_SECOND JAXCNN_SECOND JAXCNN_SECOND.Attr<double>("eps"));
+JAXCNN_HANDLER(normal, arrays_and_others,
+               JAXCNN_SECOND JAXCNN_SECOND JAXCNN_SECOND.Attr<double>("eps"));
 JAXCNN_HANDLER(norm_gradient, norm_arrays, JAXCNN_SECOND JAXCNN_SECOND JAXCNN_SECOND);
-JAXCNN_HANDLER(running, four_arrays, JAXCNN_SECOND.Attr<double>("weight").Attr<double>("ratio"));
+JAXCNN_HANDLER(running, five_arrays, JAXCNN_SECOND.Attr<double>("weight"));
 XLA_FFI_DEFINE_HANDLER_SYMBOL(JAXCNN_NAME(join, JAXCNN_DTYPE), jaxcnn::join<jaxcnn::kNumbers>,
                               xla::ffi::Ffi::Bind()
                                   .Ctx<xla::ffi::ThreadPool>()

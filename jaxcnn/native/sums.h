@@ -17,13 +17,15 @@ namespace jaxcnn {
 // What is summed, of numbers a and x and a channel's centre m: x; (x - m)^2; a and a (x - m).
 enum class Term { kNumbers, kSquares, kProducts };
 
-// Pixels side by side and their channels.
+// Pixels side by side and their channels; which images count, of so many pixels each, or null: all.
 template <typename T>
 struct Summed {
   const T* a;
   const T* x;
   const T* centre;
   int64_t pixels, channels;
+  const bool* counts = nullptr;
+  int64_t each = 0;
 };
 
 // first[v] += ..., second[v] += ... over `count` pixels from `at`
@@ -81,13 +83,16 @@ class Sum {
     return {tasks_, [this](int64_t task) {
               double* first = sums_.data() + task * 2 * of_.channels;
               std::fill_n(first, 2 * of_.channels, 0.0);
-              const int64_t end = of_.pixels * (task + 1) / tasks_;
-              for (int64_t at = of_.pixels * task / tasks_; at < end; at += few_)
+              const int64_t last = of_.pixels * (task + 1) / tasks_;
+              for (int64_t at = of_.pixels * task / tasks_, end; at < last; at = end) {
+                end = alike(at, std::min(at + few_, last));
+                if (of_.counts && !of_.counts[at / of_.each]) continue;
                 for (const Chunk& part : parts_)
                   dispatch<T>(part, [&]<int L, int V>() {
-                    sum_block<T, kTerm, L, V>(of_, at, std::min(few_, end - at), part.offset, first,
+                    sum_block<T, kTerm, L, V>(of_, at, end - at, part.offset, first,
                                               first + of_.channels);
                   });
+              }
             }};
   }
 
@@ -106,6 +111,15 @@ class Sum {
   }
 
  private:
+  // Up to where the pixels count as that at `at` does.
+  int64_t alike(int64_t at, int64_t end) const {
+    if (!of_.counts) return end;
+    int64_t image = at / of_.each;
+    const bool counts = of_.counts[image];
+    while (image * of_.each < end && of_.counts[image] == counts) ++image;
+    return std::min(image * of_.each, end);
+  }
+
   const Summed<T> of_;
   const double divisor_;
   T* const to_[2];

@@ -4,9 +4,9 @@
 //
 // Of images x and centres m (C), two numbers a channel (C): `moments` are their mean and the mean
 // of their squared distances from it, `products` the sums of numbers a and of a (x - m). `normal`
-// and `norm_gradient` are these and what follows from them for a batch norm, `running` is what its
-// running statistics become (norm.h); `sgd`, `adam` and `adagrad` are steps of all parameters
-// (steps.h).
+// and `norm_gradient` are these and what follows from them for a batch norm, where a last array may
+// say which images count (N); `running` is what its running statistics become (norm.h); `sgd`,
+// `adam` and `adagrad` are steps of all parameters (steps.h).
 #ifndef JAXCNN_TRAINING_HANDLERS_H_
 #define JAXCNN_TRAINING_HANDLERS_H_
 
@@ -27,7 +27,8 @@ template <ffi::DataType kType>
 ffi::Error moments(ThreadPool pool, ffi::Buffer<kType> images, ffi::ResultBuffer<kType> mean,
                    ffi::ResultBuffer<kType> variance) {
   using T = ffi::NativeType<kType>;
-  find_normal<T>(pool, input(images), nullptr, 0, {mean->typed_data(), variance->typed_data()});
+  find_normal<T>(pool, input(images), nullptr, nullptr, 0,
+                 {mean->typed_data(), variance->typed_data()});
   return ffi::Error::Success();
 }
 
@@ -43,13 +44,24 @@ ffi::Error products(ThreadPool pool, ffi::Buffer<kType> numbers, ffi::Buffer<kTy
   return ffi::Error::Success();
 }
 
+// Which images count, where there is an array that says so, or null.
+inline ffi::ErrorOr<const bool*> which_count(ffi::RemainingArgs& given) {
+  if (given.size() == 0) return nullptr;
+  auto counts = given.get<ffi::Buffer<ffi::PRED>>(0);
+  if (counts.has_error()) return ffi::Unexpected(counts.error());
+  return counts->typed_data();
+}
+
 template <ffi::DataType kType>
 ffi::Error normal(ThreadPool pool, ffi::Buffer<kType> images, ffi::Buffer<kType> scale,
-                  ffi::ResultBuffer<kType> mean, ffi::ResultBuffer<kType> variance,
-                  ffi::ResultBuffer<kType> inverse, ffi::ResultBuffer<kType> factor, double eps) {
+                  ffi::RemainingArgs given, ffi::ResultBuffer<kType> mean,
+                  ffi::ResultBuffer<kType> variance, ffi::ResultBuffer<kType> inverse,
+                  ffi::ResultBuffer<kType> factor, double eps) {
   using T = ffi::NativeType<kType>;
+  const auto counts = which_count(given);
+  if (counts.has_error()) return counts.error();
   find_normal<T>(
-      pool, input(images), scale.typed_data(), eps,
+      pool, input(images), *counts, scale.typed_data(), eps,
       {mean->typed_data(), variance->typed_data(), inverse->typed_data(), factor->typed_data()});
   return ffi::Error::Success();
 }
@@ -57,25 +69,27 @@ ffi::Error normal(ThreadPool pool, ffi::Buffer<kType> images, ffi::Buffer<kType>
 template <ffi::DataType kType>
 ffi::Error norm_gradient(ThreadPool pool, ffi::Buffer<kType> numbers, ffi::Buffer<kType> images,
                          ffi::Buffer<kType> mean, ffi::Buffer<kType> inverse,
-                         ffi::Buffer<kType> factor, ffi::ResultBuffer<kType> bias,
-                         ffi::ResultBuffer<kType> scale, ffi::ResultBuffer<kType> slope,
-                         ffi::ResultBuffer<kType> offset) {
+                         ffi::Buffer<kType> factor, ffi::RemainingArgs given,
+                         ffi::ResultBuffer<kType> bias, ffi::ResultBuffer<kType> scale,
+                         ffi::ResultBuffer<kType> slope, ffi::ResultBuffer<kType> offset) {
   using T = ffi::NativeType<kType>;
+  const auto counts = which_count(given);
+  if (counts.has_error()) return counts.error();
   find_gradient<T>(
-      pool, numbers.typed_data(), input(images), mean.typed_data(), inverse.typed_data(),
+      pool, numbers.typed_data(), input(images), *counts, mean.typed_data(), inverse.typed_data(),
       factor.typed_data(),
       {bias->typed_data(), scale->typed_data(), slope->typed_data(), offset->typed_data()});
   return ffi::Error::Success();
 }
 
 template <ffi::DataType kType>
-ffi::Error running(ffi::Buffer<kType> batch_mean, ffi::Buffer<kType> batch_variance,
-                   ffi::Buffer<kType> mean, ffi::Buffer<kType> variance,
-                   ffi::ResultBuffer<kType> new_mean, ffi::ResultBuffer<kType> new_variance,
-                   double weight, double ratio) {
+ffi::Error running(ffi::Buffer<kType> ratio, ffi::Buffer<kType> batch_mean,
+                   ffi::Buffer<kType> batch_variance, ffi::Buffer<kType> mean,
+                   ffi::Buffer<kType> variance, ffi::ResultBuffer<kType> new_mean,
+                   ffi::ResultBuffer<kType> new_variance, double weight) {
   const int64_t channels = mean.element_count();
   move(mean.typed_data(), batch_mean.typed_data(), weight, 1, channels, new_mean->typed_data());
-  move(variance.typed_data(), batch_variance.typed_data(), weight, ratio, channels,
+  move(variance.typed_data(), batch_variance.typed_data(), weight, ratio.typed_data()[0], channels,
        new_variance->typed_data());
   return ffi::Error::Success();
 }
