@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jaxcnn import native
-from jaxcnn.layers import forms, join
+from jaxcnn.layers import forms, join, join_so_far
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -79,3 +79,11 @@ def test_gradients_are_added_up_layer_by_layer():
     own = most_arrays()
     with forms.prefer("xla"):
         assert own < most_arrays()
+
+
+def test_joins_are_flat_where_they_are_not_written_down():
+    images = drawn((2, 3))
+    (joined,) = join_so_far(images)
+    np.testing.assert_array_equal(joined, np.concatenate(images, axis=-1))
+    with forms.prefer("xla"):
+        assert join_so_far(images) == images

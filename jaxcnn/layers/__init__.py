@@ -27,7 +27,7 @@ from jaxcnn.layers.deform import DeformConv2d, deform_conv2d
 from jaxcnn.layers.dot_product import attention_weights, scaled_dot_product_attention
 from jaxcnn.layers.initializers import dirac
 from jaxcnn.layers.interception import frozen_norms
-from jaxcnn.layers.joined import join
+from jaxcnn.layers.joined import join, join_so_far
 from jaxcnn.layers.linear import Linear, flatten
 from jaxcnn.layers.max_pool import (
     AdaptiveMaxPool2d,
@@ -85,6 +85,7 @@ __all__ = [
     "global_avg_pool2d",
     "interpolate",
     "join",
+    "join_so_far",
     "max_pool2d",
     "max_unpool2d",
     "scaled_dot_product_attention",

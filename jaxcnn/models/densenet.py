@@ -30,6 +30,7 @@ from jaxcnn.layers import (
     ReLU,
     flatten,
     join,
+    join_so_far,
 )
 
 # kaiming_normal_, torchvision's for every convolution.
@@ -159,7 +160,7 @@ class DenseLayers(nn.Module):
             layer = DenseLayer(self.growth_rate, self.drop_rate, name=f"denselayer{i + 1}")
             features.append(call(layer, *features))
             if not self.remat:
-                features = [join(features)]
+                features = join_so_far(features)
         return join(features)
 
 
