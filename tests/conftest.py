@@ -8,7 +8,8 @@ import pytest
 from data_trees import SHAPE, write_tree
 from long_tests import LONG
 
-from jaxcnn import canvas, data
+from jaxcnn import canvas, data, native
+from jaxcnn.layers import forms
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -60,6 +61,13 @@ def float64():
     """Switch JAX to double precision for one test."""
     with jax.enable_x64(True):
         yield
+
+
+@pytest.fixture(scope="session")
+def own_code() -> None:
+    """Skip tests of our own CPU code where there is none."""
+    if not all(forms.native(dtype) for dtype in native.DTYPES):
+        pytest.skip("no CPU code of our own: no C++ compiler, or another device")
 
 
 @pytest.fixture(scope="session")

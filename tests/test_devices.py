@@ -11,7 +11,7 @@ from jax.sharding import Mesh
 from PIL import Image
 from processes import free_port
 
-from jaxcnn import devices, log, native
+from jaxcnn import devices, log
 
 
 def started(*arguments):
@@ -47,10 +47,8 @@ def test_several_devices_train_as_one(found):
     assert found["resumed loss"] == pytest.approx(found["loss"], rel=1e-10)
 
 
-def test_each_device_convolves_by_our_own_code(found):
+def test_each_device_convolves_by_our_own_code(found, own_code):
     """What is of the whole batch is left to XLA."""
-    if not native.available("float64"):
-        pytest.skip("no C++ compiler")
     assert found["own code"] == ["kernel", "outputs", "unpool"]
 
 

@@ -10,16 +10,11 @@ from precisions import PRECISIONS
 from test_layers_conv import GRID, arguments, check
 from test_layers_conv_groups import DEPTHWISE, GROUPED
 
-from jaxcnn import native
 from jaxcnn.layers import conv2d, forms
 from parity.errors import assert_close
 from parity.functions import mapped
 
-
-@pytest.fixture(autouse=True, scope="module")
-def library():
-    if not all(native.available(dtype) for dtype in native.DTYPES):
-        pytest.skip("no C++ compiler")
+pytestmark = pytest.mark.usefixtures("own_code")
 
 
 @pytest.fixture(autouse=True)

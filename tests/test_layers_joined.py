@@ -5,16 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxcnn import native
 from jaxcnn.layers import forms, join, join_so_far
 
-pytestmark = pytest.mark.usefixtures("float64")
-
-
-@pytest.fixture(autouse=True, scope="module")
-def library():
-    if not all(native.available(dtype) for dtype in native.DTYPES):
-        pytest.skip("no C++ compiler")
+pytestmark = pytest.mark.usefixtures("float64", "own_code")
 
 
 def drawn(channels, seed=0, batch=2):

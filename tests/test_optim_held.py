@@ -9,13 +9,9 @@ import pytest
 from jaxcnn import optim
 from jaxcnn.layers import forms
 
+pytestmark = pytest.mark.usefixtures("own_code")
+
 SIZES = {"kernel": (40, 30), "bias": (30,)}
-
-
-@pytest.fixture(autouse=True)
-def with_our_code():
-    if not forms.native("float32"):
-        pytest.skip("no CPU code of our own: no C++ compiler, or another device")
 
 
 def drawn(seed, leading=(), dtype="float64"):

@@ -9,6 +9,8 @@ import pytest
 from jaxcnn import optim, schedules
 from jaxcnn.layers import forms
 
+pytestmark = pytest.mark.usefixtures("own_code")
+
 # Several tasks' numbers, no whole number of vectors, one number, none.
 SIZES = {"kernel": (130, 131), "wide": (3, 11), "bias": (1,), "empty": (0, 3)}
 BOTH = {"momentum": 0.9, "weight_decay": 0.1}
@@ -26,12 +28,6 @@ CASES = {
     "adagrad": ("adagrad", {"lr_decay": 0.1, "eps": 1e-3, "weight_decay": 0.1, "maximize": True}),
 }
 RATES = {"constant": 0.1, "schedule": schedules.exponential(0.1, 1, gamma=0.5)}
-
-
-@pytest.fixture(autouse=True)
-def with_our_code():
-    if not forms.native("float32"):
-        pytest.skip("no CPU code of our own: no C++ compiler, or another device")
 
 
 def drawn(seed, leading=(), dtype="float64"):
