@@ -3,6 +3,9 @@
 JAX's coordination service notices it, writes pages about it and aborts every process, from a thread
 that Python does not see. So what is written to standard error passes through a thread of ours,
 which keeps that back, says one line in its place and ends the process with status 1.
+
+Before the service does, the exchange itself may break in a thread of its own, by an exception of
+C++ that nothing catches: that waits for the service's word.
 """
 
 import atexit
@@ -13,7 +16,7 @@ import signal
 import sys
 import threading
 import time
-from typing import BinaryIO, NoReturn
+from typing import Any, BinaryIO, NoReturn
 
 # What XLA's coordination_service*.cc and client.h write, in this order.
 _BEGINS = re.compile(rb"Use error polling to propagate|Polled an error from coordination service")
@@ -23,6 +26,7 @@ _GRACE = 5.0  # seconds beyond the time limit until the service has spoken
 
 _expected = {"processes": 0, "timeout": 0}
 _silent = threading.Event()
+_handlers: list[Any] = []
 
 
 def watch() -> None:
@@ -38,6 +42,7 @@ def watch() -> None:
     libc.signal.argtypes = ctypes.c_int, ctypes.c_void_p
     libc.signal.restype = ctypes.c_void_p
     libc.signal(signal.SIGABRT, ctypes.cast(libc.sleep, ctypes.c_void_p))
+    _delay_terminate()
     thread = threading.Thread(target=_pass_on, args=(os.fdopen(reading, "rb"), kept), daemon=True)
     thread.start()
 
@@ -67,6 +72,30 @@ def report(reason: str) -> NoReturn:
     # Whoever found the service silent says so, and ends the process.
     time.sleep(_expected["timeout"] + _GRACE)
     _end(f"another process ended or was lost ({reason})")
+
+
+def _delay_terminate() -> None:
+    """Let exceptions that nothing catches wait as `report` does, before they abort the process.
+
+    Gloo throws one where what a device sends does not fit what another, whose exchange broke off
+    when a process was lost, still waits for.
+    """
+    try:
+        library = ctypes.CDLL("libstdc++.so.6")  # jaxlib's, on Linux
+    except OSError:
+        return
+    set_terminate = library._ZSt13set_terminatePFvvE
+    set_terminate.argtypes = (ctypes.c_void_p,)
+    set_terminate.restype = ctypes.c_void_p
+    handler = ctypes.CFUNCTYPE(None)
+
+    def wait() -> None:
+        time.sleep(_expected["timeout"] + _GRACE)
+        before()  # says what it was, and aborts
+
+    waiting = handler(wait)
+    before = handler(set_terminate(ctypes.cast(waiting, ctypes.c_void_p)))
+    _handlers.append(waiting)  # must live as long as the process
 
 
 def _end(what: str) -> NoReturn:
