@@ -10,12 +10,12 @@ Without a mesh, or on one of a single device, `divided` and `whole` change nothi
 
 import os
 from collections.abc import Callable
-from functools import wraps
+from functools import cache, partial, wraps
 from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
 AXIS = "data"
 """Name of the mesh's axis: the first axis of a batch is divided over it."""
@@ -129,7 +129,17 @@ def count() -> int:
     return max(jax.sharding.get_abstract_mesh().size, 1)
 
 
-def each(function: Callable, *by_rows: bool) -> Callable:
+def divides(length: int) -> bool:
+    """Return whether `each` can divide so many rows over the devices of the mesh traced for.
+
+    Of other meshes than `make_mesh`'s, and inside of a `shard_map`, it knows nothing.
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    ours = mesh.axis_names == (AXIS,) and mesh.axis_types == (AxisType.Auto,)
+    return count() == 1 or (ours and length % count() == 0)
+
+
+def each(function: Callable, *by_rows: bool, **parameters: Any) -> Callable:
     """Return the function, that every device of the mesh traced for computes of its own rows.
 
     XLA divides its own operations by itself; this is for calls that it cannot look into. Without a
@@ -138,12 +148,26 @@ def each(function: Callable, *by_rows: bool) -> Callable:
     Args:
         function: of arrays, to an array whose first axis is divided over the devices.
         *by_rows: of each argument, whether it is divided so too; it is whole on all otherwise, and
-            its gradient summed over them. The mesh must divide the first axes evenly.
+            its gradient summed over them. The first axes must be such that `divides`.
+        **parameters: of the function too, hashable.
     """
     if count() == 1:
-        return function
-    specs = tuple(PartitionSpec(AXIS) if divided else PartitionSpec() for divided in by_rows)
-    return jax.shard_map(function, in_specs=specs, out_specs=PartitionSpec(AXIS), check_vma=False)
+        return partial(function, **parameters)
+    mesh = jax.sharding.get_abstract_mesh()
+    return _each(function, by_rows, tuple(parameters.items()), mesh)
+
+
+@cache  # for calls outside of `jit`, which would compile it every time
+def _each(
+    function: Callable,
+    by_rows: tuple[bool, ...],
+    parameters: tuple[tuple[str, Any], ...],
+    mesh: AbstractMesh,
+) -> Callable:
+    rows = PartitionSpec(AXIS)
+    specs = tuple(rows if divided else PartitionSpec() for divided in by_rows)
+    given = partial(function, **dict(parameters))
+    return jax.jit(jax.shard_map(given, mesh=mesh, in_specs=specs, out_specs=rows, check_vma=False))
 
 
 def _put(tree: Any, sharding: NamedSharding) -> Any:

@@ -14,8 +14,8 @@ from processes import free_port
 from jaxcnn import devices, log
 
 
-def started(*arguments):
-    command = [sys.executable, str(Path(__file__).parent / "on_devices.py"), *map(str, arguments)]
+def started(*arguments, script="on_devices"):
+    command = [sys.executable, str(Path(__file__).parent / f"{script}.py"), *map(str, arguments)]
     pipe = subprocess.PIPE
     return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True)
 
@@ -50,6 +50,13 @@ def test_several_devices_train_as_one(found):
 def test_each_device_convolves_by_our_own_code(found, own_code):
     """What is of the whole batch is left to XLA."""
     assert found["own code"] == ["kernel", "outputs", "unpool"]
+
+
+def test_meshes_that_are_not_ours_and_devices_by_themselves():
+    """The library's calls are divided on our own mesh alone; convolutions, pools, derivatives."""
+    found = answer(started(script="on_meshes"))
+    assert max(found["errors"].values()) <= 1e-12, found
+    assert found["compilations"] == [1, 0], "outside of `jit` nothing is compiled twice"
 
 
 def test_statistics_of_parts_stay_on_their_devices(found):

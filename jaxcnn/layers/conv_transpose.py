@@ -90,7 +90,7 @@ def conv_transpose2d(
             f"{name}: padding {padding} leaves nothing of images {images.shape}: the output would "
             f"be {found}"
         )
-    if direct.able(kernel, groups) and forms.native(images.dtype.name, len(images)):
+    if direct.able(kernel, groups) and forms.native(images.dtype.name, images.shape[0]):
         size = smallest[0] + extra[0], smallest[1] + extra[1]
         taken = (images.shape[1], images.shape[2])
         window = direct.Window(size, (kh, kw), taken, stride, dilation, padding, groups)

@@ -68,9 +68,8 @@ def convolve(
         (N, OH, OW, F), of their dtype.
     """
     if bias is None:
-        return devices.each(partial(_outputs.bind, window=window), True, False)(images, kernel)
-    biased = devices.each(partial(_biased.bind, window=window), True, False, False)
-    return biased(images, kernel, bias)
+        return devices.each(_outputs.bind, True, False, window=window)(images, kernel)
+    return devices.each(_biased.bind, True, False, False, window=window)(images, kernel, bias)
 
 
 def transposed(images: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
@@ -84,7 +83,7 @@ def transposed(images: jax.Array, kernel: jax.Array, window: Window) -> jax.Arra
     Returns:
         (N, H, W, C), the window's `images`, of their dtype.
     """
-    return devices.each(partial(_images.bind, window=window), True, False)(images, kernel)
+    return devices.each(_images.bind, True, False, window=window)(images, kernel)
 
 
 def _outputs_shape(images, kernel, window: Window) -> tuple[int, ...]:

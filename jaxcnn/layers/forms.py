@@ -72,8 +72,7 @@ def native(dtype: str, rows: int | None = None) -> bool:
             (`jaxcnn.devices.each`), None where it may not.
     """
     wanted = jax.default_backend() == "cpu" and _preferred.value == "native"
-    count = devices.count()
-    divisible = count == 1 or (rows is not None and rows % count == 0)
+    divisible = devices.count() == 1 or (rows is not None and devices.divides(rows))
     return wanted and divisible and library.available(dtype)
 
 

@@ -7,7 +7,6 @@ vectorised, and our own CPU code takes a tenth. The places also fix who wins a t
 """
 
 from collections.abc import Callable, Iterator
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -66,8 +65,8 @@ def scatter(place: jax.Array, gradient: jax.Array, pool: Pool) -> jax.Array:
     Returns:
         (B, H, W, C) of the padded images, of the gradient's dtype.
     """
-    if place.dtype == jnp.int8 and forms.native(gradient.dtype.name, len(place)):
-        return devices.each(partial(_unpool.bind, pool=pool), True, True)(place, gradient)
+    if place.dtype == jnp.int8 and forms.native(gradient.dtype.name, place.shape[0]):
+        return devices.each(_unpool.bind, True, True, pool=pool)(place, gradient)
     return _scatter.bind(place, gradient, pool=pool)
 
 
