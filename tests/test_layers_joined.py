@@ -80,3 +80,13 @@ def test_joins_are_flat_where_they_are_not_written_down():
     np.testing.assert_array_equal(joined, np.concatenate(images, axis=-1))
     with forms.prefer("xla"):
         assert join_so_far(images) == images
+
+
+def test_what_does_not_fit_is_promoted_or_refused_as_by_jax():
+    images = drawn((2, 3))
+    with jax.numpy_dtype_promotion("standard"):
+        mixed = join([images[0].astype("float32"), images[1].astype("bfloat16")])
+    assert mixed.dtype == "float32" and mixed.shape == (2, 5, 3, 5)
+    assert join([images[0][0, 0], images[1][0, 0]]).shape == (3, 5)
+    with pytest.raises(TypeError, match="concatenate"):
+        jax.jit(join)([images[0], images[1][:, 1:]])

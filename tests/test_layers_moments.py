@@ -4,8 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import export
 
-from jaxcnn.layers import BatchNorm2d, forms, masking, moments
+from jaxcnn.layers import BatchNorm2d, forms, masking, moments, normalised
+from jaxcnn.native import FUNCTIONS
 
 pytestmark = pytest.mark.usefixtures("float64", "own_code")
 
@@ -108,3 +110,91 @@ def test_the_norm_of_a_train_step_is_the_librarys(mask):
         assert f"jaxcnn_{name}_float64" in program()
         with forms.prefer("xla"):
             assert f"jaxcnn_{name}_float64" not in program()
+
+
+def applied(norm, images, mask=None, **changed):
+    """Return what a norm in training makes of images, by each form."""
+    variables = norm.init(jax.random.key(0), images, train=False)
+    params = variables["params"] | changed.pop("params", {})
+    stats = variables["batch_stats"] | changed.pop("stats", {})
+
+    def outputs(images):
+        with masking.counting(mask):
+            changed = {"params": params, "batch_stats": stats}
+            return norm.apply(changed, images, train=True, mutable="batch_stats")
+
+    with forms.prefer("xla"):
+        wanted = jax.jit(lambda x: outputs(x))(images)
+    return jax.jit(outputs)(images), wanted
+
+
+def test_the_library_is_not_called_with_what_does_not_fit():
+    """It would read and write beyond the arrays."""
+    norm, images = BatchNorm2d(), drawn((2, 3, 3, 4))
+    for name in ("mean", "var"):
+        with pytest.raises(ValueError, match=rf"expected a running {name} of shape \(4,\), got"):
+            applied(norm, images, stats={name: jnp.ones(5)})
+    with pytest.raises(ValueError, match=r"expected a mask of 2 images, got \(3,\)"):
+        applied(norm, images, jnp.ones(3, bool))
+    one, few = jnp.ones(4), jnp.ones(3)
+    with pytest.raises(ValueError, match=r"images: expected \(B, H, W, C\), got \(3, 3, 4\)"):
+        moments.moments(images[0])
+    for arguments in ((images, few, one, one), (images, one, one.astype("float32"), one)):
+        with pytest.raises(ValueError, match=r"expected \(4,\), float64 with them, got"):
+            moments.scaled(*arguments)
+    with pytest.raises(ValueError, match=r"expected \(2, 3, 3, 4\), float64 with them, got"):
+        moments.products(images[1:], images, one)
+    for arguments in ((one, few), (few, one)):
+        with pytest.raises(ValueError, match=r"expected \(4,\), float64 with them, got \(3,\)"):
+            normalised.normalised(images, *arguments, 1e-5)
+    with pytest.raises(ValueError, match=r"expected \(2,\), bool with them, got \(1,\)"):
+        normalised.normalised(images, one, one, 1e-5, jnp.ones(1, bool))
+    with pytest.raises(ValueError, match="expected four arrays"):
+        normalised.moved((one, one), (one, few), 0.1, 1.0)
+
+
+@pytest.mark.parametrize("eps", [np.array(1e-3), np.float64(1e-3), 1])
+def test_eps_is_any_number(eps):
+    close(*applied(BatchNorm2d(eps=eps), drawn((2, 3, 3, 4))))
+
+
+def test_eps_is_traced():
+    images = drawn((2, 3, 3, 4))
+
+    def summed(eps):
+        norm = BatchNorm2d(eps=eps, track_running_stats=False)
+        scale = {"scale": drawn((4,), 1), "bias": drawn((4,), 2)}
+        return jnp.sum(jnp.cos(norm.apply({"params": scale}, images, train=True)))
+
+    step = 1e-4
+    slope = (summed(0.1 + step) - summed(0.1 - step)) / (2 * step)
+    np.testing.assert_allclose(jax.grad(summed)(0.1), slope, rtol=1e-6)
+
+
+def test_number_types_side_by_side_are_promoted():
+    norm, images = BatchNorm2d(), drawn((2, 3, 3, 4))
+    half = {"scale": drawn((4,), 1).astype("float32"), "bias": drawn((4,), 2).astype("float32")}
+    stats = {"mean": jnp.zeros(4, "float32"), "var": jnp.ones(4, "float32")}
+    variables = {"params": half, "batch_stats": stats | {"num_batches_tracked": jnp.int32(0)}}
+    with jax.numpy_dtype_promotion("standard"):
+        close(*applied(norm, images, params=half, stats=stats))
+        assert norm.apply(variables, images, train=False).dtype == "float64"
+
+
+def test_programs_for_any_number_of_images():
+    """`jax.export` with a symbol for the batch."""
+    norm, images = BatchNorm2d(), drawn((5, 3, 3, 4))
+    variables = norm.init(jax.random.key(0), images, train=False)
+
+    def loss(images):
+        trained, _ = norm.apply(variables, images, train=True, mutable="batch_stats")
+        return jnp.sum(jnp.sin(trained) * norm.apply(variables, images, train=False))
+
+    gradient = jax.jit(jax.value_and_grad(loss))
+    (count,) = export.symbolic_shape("count")
+    shape = jax.ShapeDtypeStruct((count, *images.shape[1:]), images.dtype)
+    own = [f"jaxcnn_{name}_float64" for name in FUNCTIONS]
+    allowed = [export.DisabledSafetyCheck.custom_call(name) for name in own]
+    exported = export.export(gradient, disabled_checks=allowed)(shape)
+    assert "custom_call @jaxcnn_normal" in exported.mlir_module()
+    close(exported.call(images), gradient(images))

@@ -68,7 +68,7 @@ def test_a_compiler_that_fails_is_named_and_done_without(tmp_path):
     script.write_text("#!/bin/sh\necho no such standard >&2\nexit 1\n")
     script.chmod(script.stat().st_mode | stat.S_IXUSR)
     out = told(start(tmp_path / "cache", CXX=str(script)))
-    assert out.startswith(f"False {script} could not make the CPU convolutions")
+    assert out.startswith(f"False {script} could not make our own CPU code")
     assert "no such standard" in out
 
 

@@ -1,5 +1,7 @@
 """Whole steps by our own CPU code beside `update` and `optax.apply_updates`."""
 
+import copy
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -155,3 +157,67 @@ def test_other_transformations_are_updated():
     tx = optax.chain(optax.clip(0.5), optim.sgd(0.1, momentum=0.9))
     state = tx.init(params)
     close(optim.step(tx, params, state, params), by_update(tx, params, state, params))
+
+
+def test_only_arrays_that_fit_are_stepped_at_once():
+    """Beside others the library would read and write beyond the arrays."""
+    tx = optim.sgd(0.1, momentum=0.9)
+    params = {"w": jnp.ones(6)}
+    for other in (jnp.ones(7), jnp.ones(5), jnp.ones((6, 1)), jnp.ones(())):
+        for gradients, slot in ((other, params["w"]), (params["w"], other)):
+            given = {"w": gradients}, (optax.EmptyState(), optax.TraceState({"w": slot}))
+            state = (*given[1], tx.init(params)[-1])
+            assert jax.jit(lambda g, s: whole(tx, g, s, params))(given[0], state) is None
+    state = tx.init(params)
+    assert jax.jit(lambda g: whole(tx, {"w": g, "v": g}, state, params))(params["w"]) is None
+    assert jax.jit(lambda g: whole(tx, {"w": g}, state, {"w": 1.0}))(params["w"]) is None
+
+
+def whole(tx, gradients, state, params):
+    """Return None if a whole step is not taken."""
+    done = tx.whole(gradients, state, params)
+    return done and done[0]
+
+
+@pytest.mark.parametrize("name", ["sgd", "adam", "adagrad"])
+def test_settings_of_any_type(name, float64):
+    settings = {"weight_decay": jnp.float64(0.1), "maximize": np.bool_(True)}
+    if name == "sgd":
+        settings |= {"momentum": np.array(0.9), "nesterov": 1}
+    if name == "adam":
+        settings |= {"betas": (np.float64(0.8), jnp.float64(0.9)), "amsgrad": 1}
+    tx, params, gradients = optim.create(name, 0.1, **settings), drawn(0), drawn(1)
+    state = tx.init(params)
+    assert f"jaxcnn_{name}_float64" in program(tx, params)
+    step = jax.jit(lambda g, s, w: optim.step(tx, g, s, w))
+    close(step(gradients, state, params), by_update(tx, gradients, state, params))
+
+
+@pytest.mark.parametrize("name", MAPPED)
+def test_an_infinite_parameter_without_decay_stays_one(name):
+    tx = optim.create(name, 0.1, **(MAPPED[name] | {"weight_decay": 0.0}))
+    params = {"w": jnp.array([jnp.inf, 1.0])}
+    step = jax.jit(lambda g, s, w: optim.step(tx, g, s, w))
+    gradients, state = {"w": jnp.ones(2)}, tx.init(params)
+    found = step(gradients, state, params)
+    assert found[0]["w"][0] == jnp.inf
+    close(found, by_update(tx, gradients, state, params), 1e-6)
+    mapped = jax.jit(jax.vmap(step))(*jax.tree.map(lambda x: x[None], (gradients, state, params)))
+    assert mapped[0]["w"][0, 0] == jnp.inf
+
+
+def test_a_mapped_step_waits_for_all_gradients():
+    tx, params = optim.sgd(0.1, momentum=0.9), drawn(0, (2,), "float32")
+    state = jax.vmap(tx.init)(params)
+    step = jax.jit(jax.vmap(lambda g, s, w: optim.step(tx, g, s, w)))
+    assert step.lower(params, state, params).as_text().count("custom_call @jaxcnn_hold") == 1
+
+
+def test_a_transformation_is_copied_and_changed_as_any_other():
+    tx, params = optim.sgd(0.1, momentum=0.9), drawn(0, dtype="float32")
+    for copied in (copy.copy(tx), copy.deepcopy(tx)):
+        assert "jaxcnn_sgd_float32" in program(copied, params)
+    other = tx._replace(update=optax.identity().update)
+    state = other.init(params)
+    close(optim.step(other, params, state, params), by_update(other, params, state, params))
+    assert jax.tree.map(lambda function: function, tx).whole is None

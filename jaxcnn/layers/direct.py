@@ -103,17 +103,17 @@ def _numbers(*, window: Window) -> dict[str, Any]:
     return {"window": np.array(numbers, np.int64)}
 
 
-def _primitive(function: str, shape_of: Callable[..., Any]) -> Primitive:
+def _primitive(function: str, shape_of: Callable[..., Any], name: str | None = None) -> Primitive:
     """Make a primitive of two arrays and a window; `outputs` takes a bias too."""
 
     def shape(a, b, *bias, window):
         return a.update(shape=shape_of(a, b, window), weak_type=False)
 
-    return library_call(function, shape, static=["window"], attributes=_numbers)
+    return library_call(function, shape, name=name, static=["window"], attributes=_numbers)
 
 
 _outputs = _primitive("outputs", _outputs_shape)
-_biased = _primitive("outputs", _outputs_shape)
+_biased = _primitive("outputs", _outputs_shape, "biased_outputs")
 _images = _primitive("images", _images_shape)
 _kernel = _primitive("kernel", _kernel_shape)
 # The rules are given the cotangent, and one of the arguments.

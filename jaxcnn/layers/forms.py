@@ -76,6 +76,16 @@ def native(dtype: str, rows: int | None = None) -> bool:
     return wanted and divisible and library.available(dtype)
 
 
+def native_for(*arrays: jax.Array | None) -> bool:
+    """Return whether our own CPU code is wanted for arrays of one number type, and there is some.
+
+    Args:
+        *arrays: None stands for no array.
+    """
+    dtypes = {array.dtype.name for array in arrays if array is not None}
+    return len(dtypes) == 1 and native(dtypes.pop())
+
+
 def widened() -> bool:
     """Return whether convolutions of bfloat16 numbers are computed in float32 and then rounded.
 
@@ -118,7 +128,8 @@ def linear(x: jax.Array, kernel: jax.Array) -> Literal["direct", "product"]:
         kernel: (in, features), of its dtype.
     """
     rows = math.prod(x.shape[:-1])
-    pays = 0 < rows <= _MOST_ROWS and rows * kernel.size >= _LEAST_PRODUCTS
+    few = isinstance(rows, int) and 0 < rows <= _MOST_ROWS  # and no symbol of `jax.export`
+    pays = few and rows * kernel.size >= _LEAST_PRODUCTS
     return "direct" if pays and native(x.dtype.name, rows) else "product"
 
 

@@ -28,7 +28,9 @@ def join(images: Sequence[jax.Array]) -> jax.Array:
     Returns:
         (B, H, W, C_1 + C_2 + ...).
     """
-    own = len(images) > 1 and forms.native(images[0].dtype.name)
+    # Others are promoted, or refused, by JAX's own rules.
+    alike = images[0].ndim == 4 and len({part.shape[:-1] for part in images}) == 1
+    own = len(images) > 1 and alike and forms.native_for(*images)
     return _join.bind(*images) if own else _plain_join(*images)
 
 
@@ -41,7 +43,7 @@ def join_so_far(images: Sequence[jax.Array]) -> list[jax.Array]:
     Args:
         images: (B, H, W, C_i) each, of one number type.
     """
-    return [join(images)] if forms.native(images[0].dtype.name) else list(images)
+    return [join(images)] if forms.native_for(*images) else list(images)
 
 
 def _plain_join(*images):

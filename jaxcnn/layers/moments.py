@@ -11,12 +11,24 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.extend.mlir.dialects import stablehlo as hlo
 from jax.interpreters import ad
 
 from jaxcnn.native.primitive import library_call, map_plainly, primitive
 
 _PIXELS = (0, 1, 2)
+
+
+def values(images: jax.Array, mask: jax.Array | None = None) -> int | jax.Array:
+    """Return how many values a channel has, a number or an array ().
+
+    Args:
+        images: (B, H, W, C), floating.
+        mask: (B,) bool, the images that count; None if all do.
+    """
+    batch, height, width, _ = images.shape
+    return (batch if mask is None else jnp.sum(mask, dtype=images.dtype)) * (height * width)
 
 
 def moments(images: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -39,7 +51,7 @@ def counted(images: jax.Array, mask: jax.Array) -> tuple[jax.Array, jax.Array, j
         mask: (B,) bool, the images that count.
     """
     counts = mask[:, None, None, None]
-    n = jnp.sum(mask, dtype=images.dtype) * (images.shape[1] * images.shape[2])
+    n = jnp.asarray(values(images, mask))
     mean = jnp.sum(images, _PIXELS, where=counts) / n
     return mean, jnp.sum(jnp.square(images - mean), _PIXELS, where=counts) / n, n
 
@@ -95,11 +107,40 @@ def affine(images: Any, centre: Any, factor: Any, bias: Any) -> Any:
     return hlo.add(hlo.multiply(centred, spread(factor, images)), spread(bias, images))
 
 
-def _two_of_channels(images, *_others):
+def check(images: Any, *, like: Any = (), channels: Any = (), mask: Any = ()) -> None:
+    """Raise a ValueError where the library would read what is not there.
+
+    Args:
+        images: abstract array, (B, H, W, C).
+        like: abstract arrays that must have its shape and number type.
+        channels: those that must be (C,), of its number type.
+        mask: those that must be (B,) bool.
+    """
+    wanted = [(array, images.shape, images.dtype) for array in like]
+    wanted += [(array, images.shape[3:], images.dtype) for array in channels]
+    wanted += [(array, images.shape[:1], np.dtype(bool)) for array in mask]
+    if images.ndim != 4:
+        raise ValueError(f"images: expected (B, H, W, C), got {images.shape}")
+    for array, shape, dtype in wanted:
+        if array.shape != shape or array.dtype != dtype:
+            raise ValueError(
+                f"images of {images.shape}, {images.dtype}: expected {shape}, {dtype} with them, "
+                f"got {array.shape}, {array.dtype}"
+            )
+
+
+def _moments_shapes(images):
+    check(images)
     return 2 * [images.update(shape=images.shape[3:], weak_type=False)]
 
 
-def _of_images(bias, factor, images, centre):
+def _products_shapes(numbers, images, centre):
+    check(images, like=[numbers], channels=[centre])
+    return _moments_shapes(images)
+
+
+def _scaled_shape(bias, factor, images, centre):
+    check(images, channels=[bias, factor, centre])
     return images.update(weak_type=False)
 
 
@@ -108,9 +149,9 @@ def _lower_scaled(ctx, bias, factor, images, centre):
     return [affine(images, centre, factor, bias)]
 
 
-_moments = library_call("moments", _two_of_channels, several=True)
-_products = library_call("products", _two_of_channels, several=True)
-_scaled = primitive("scaled", _lower_scaled, _of_images)
+_moments = library_call("moments", _moments_shapes, several=True)
+_products = library_call("products", _products_shapes, several=True)
+_scaled = primitive("scaled", _lower_scaled, _scaled_shape, plain=_plain_scaled)
 
 map_plainly(_moments, plain)
 map_plainly(_products, _plain_products)
@@ -120,7 +161,7 @@ map_plainly(_scaled, _plain_scaled)
 def _moments_jvp(primals, tangents):
     (images,), (t,) = primals, tangents
     mean, variance = _moments.bind(images)
-    n = images.size // images.shape[3]
+    n = values(images)
     total, product = _products.bind(ad.instantiate_zeros(t), images, mean)
     return (mean, variance), (total * (1 / n), product * (2 / n))
 

@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jax import lax
+from jax.core import Tracer
 
 from jaxcnn.layers import forms, half, masking, moments, normalised, parts
 from jaxcnn.layers.initializers import Initializer, parameter
@@ -52,8 +53,10 @@ class BatchNorm2d(nn.Module):
         """Normalise (B, H, W, C) by the batch's statistics (train) or by the running ones.
 
         Raises:
-            ValueError: wrong rank, one value per channel where the batch's own statistics
-                normalise it (no variance), or a batch that does not fall into equal parts.
+            ValueError: wrong rank, running statistics of another number of channels, a mask of
+                another number of images (`jaxcnn.layers.masking`), one value per channel where the
+                batch's own statistics normalise it (no variance), or a batch that does not fall
+                into equal parts.
         """
         layer = f"BatchNorm2d {self.name!r}"
         check_images(layer, images.shape)
@@ -71,6 +74,7 @@ class BatchNorm2d(nn.Module):
                 self.variable("batch_stats", "var", jnp.ones, (channels,), dtype),
                 self.variable("batch_stats", "num_batches_tracked", jnp.zeros, (), jnp.int32),
             )
+            _check_running(layer, channels, *running)
         if running and not train:
             mean, var, _ = running
             return _normalise(images, mean.value, var.value, scale, bias, self.eps).astype(given)
@@ -87,9 +91,14 @@ class BatchNorm2d(nn.Module):
                 f"got images of shape {images.shape}"
             )
         mask = masking.mask()
-        if divided == 1 and forms.native(images.dtype.name):
+        if mask is not None and mask.shape != images.shape[:1]:
+            raise ValueError(
+                f"{layer}: expected a mask of {images.shape[0]} images, got {mask.shape}"
+            )
+        known = divided == 1 and not isinstance(self.eps, Tracer)
+        if known and forms.native_for(images, scale, bias):
             out, *seen = _by_our_own(images, scale, bias, self.eps, mask)
-            ratio = _unbiased(images, mask) if self.unbiased else 1.0
+            ratio = _unbiased(moments.values(images, mask)) if self.unbiased else 1.0
         else:
             batch_mean, batch_var, *seen = _statistics(images, mask, divided, self.unbiased)
             out = _normalise(images, batch_mean, batch_var, scale, bias, self.eps)
@@ -102,6 +111,15 @@ class BatchNorm2d(nn.Module):
         return out.astype(given)
 
 
+def _check_running(layer, channels, mean, var, _count):
+    for name, found in (("mean", mean), ("var", var)):
+        if found.value.shape != (channels,):
+            raise ValueError(
+                f"{layer}: expected a running {name} of shape {(channels,)}, "
+                f"got {found.value.shape}"
+            )
+
+
 def _by_our_own(images, scale, bias, eps, mask):
     """Return normalised images, and the mean and variance that go into the running ones, (C,)."""
     channels = images.shape[3:]
@@ -110,27 +128,24 @@ def _by_our_own(images, scale, bias, eps, mask):
     return normalised.normalised(images, scale, bias, eps, mask)
 
 
-def _unbiased(images, mask):
-    """Return what makes a biased variance an unbiased one."""
-    batch, height, width, _ = images.shape
-    count = batch if mask is None else jnp.sum(mask, dtype=images.dtype)
-    return count * (height * width) / (count * (height * width) - 1)
+def _unbiased(n):
+    """Return what makes a biased variance of n values an unbiased one."""
+    return n / (n - 1)
 
 
 def _moved(running, seen, weight, ratio):
     """Return the running mean and variance with the batch's in them."""
     mean, var = (lax.stop_gradient(value) for value in seen)
-    if isinstance(weight, float) and forms.native(mean.dtype.name):
+    if isinstance(weight, float) and forms.native_for(mean, var, *running):
         return normalised.moved(running, (mean, var), weight, ratio)
-    means, variances = (running[0], mean), (running[1], ratio * var)
-    return tuple((1 - weight) * old + weight * new for old, new in (means, variances))
+    return normalised.moved_plainly(ratio, mean, var, *running, weight=weight)
 
 
 def _statistics(images, mask, divided, unbiased):
     """Return mean and variance to normalise by, and those that go into the running ones, (C,)."""
     if divided == 1:
         mean, var, n = _moments(images, mask)
-        return mean, var, mean, var * (n / (n - 1) if unbiased else 1)
+        return mean, var, mean, var * (_unbiased(n) if unbiased else 1)
 
     def in_parts(array):
         return array.reshape(divided, -1, *array.shape[1:])
@@ -146,7 +161,7 @@ def _statistics(images, mask, divided, unbiased):
         counts = counts | ~seen[:, None]
     mean, var, n = jax.vmap(_moments)(in_parts(images), counts)
     # A part of one value has no variance.
-    n = n.astype(images.dtype)
+    n = jnp.asarray(n, images.dtype)
     scaled = var * (n / jnp.maximum(n - 1, 1))[:, None] if unbiased else var
     averages = (jnp.mean(values, axis=0, where=seen[:, None]) for values in (mean, scaled))
     return of_examples(mean), of_examples(var), *averages
@@ -155,7 +170,7 @@ def _statistics(images, mask, divided, unbiased):
 def _moments(images, mask):
     """Return mean, variance (C,) and number of values a channel, of the examples that count."""
     if mask is None:
-        return *moments.plain(images), images.size // images.shape[3]
+        return *moments.plain(images), moments.values(images)
     return moments.counted(images, mask)
 
 
@@ -165,7 +180,7 @@ def _normalise(images, mean, var, scale, bias, eps):
     factor = lax.rsqrt(var + eps)
     if scale is not None:
         factor = scale * factor
-    if mean.ndim == 1 and forms.native(images.dtype.name):
+    if mean.ndim == 1 and forms.native_for(images, mean, factor, bias):
         bias = jnp.zeros_like(mean) if bias is None else bias
         return moments.scaled(images, mean, factor, bias)
     out = (images - mean) * factor

@@ -45,7 +45,7 @@ def normalised(
         mask: (B,) bool, which images mean and variance are of; None if of all.
     """
     which = [] if mask is None else [mask]
-    out, mean, variance, _, _ = _norm.bind(images, scale, bias, *which, eps=eps)
+    out, mean, variance, _, _ = _norm.bind(images, scale, bias, *which, eps=float(eps))
     return out, mean, variance
 
 
@@ -65,18 +65,26 @@ def moved(
             number.
     """
     ratio = jnp.asarray(ratio, running[0].dtype)
-    mean, variance = _running.bind(ratio, *batch, *running, weight=weight)
+    mean, variance = _running.bind(ratio, *batch, *running, weight=float(weight))
     return mean, variance
+
+
+def moved_plainly(
+    ratio: float | jax.Array,
+    batch_mean: jax.Array,
+    batch_variance: jax.Array,
+    mean: jax.Array,
+    variance: jax.Array,
+    *,
+    weight: float | jax.Array,
+) -> tuple[jax.Array, jax.Array]:
+    """Compute `moved` by XLA; the weight may be an array, ()."""
+    kept = 1 - weight
+    return kept * mean + weight * batch_mean, kept * variance + weight * (ratio * batch_variance)
 
 
 def _of_images(images, *_others, eps=0.0):
     return images.update(weak_type=False)
-
-
-def _count(images, mask):
-    """Return the number of values a channel."""
-    batch, height, width, _ = images.shape
-    return (batch if not mask else jnp.sum(mask[0], dtype=images.dtype)) * (height * width)
 
 
 def _masked(images, mask):
@@ -111,6 +119,7 @@ def _norm_plain(images, scale, bias, *mask, eps):
 
 
 def _norm_shapes(images, scale, bias, *mask, eps):
+    moments.check(images, channels=[scale, bias], mask=mask)
     return [_of_images(images), *(4 * [_of_images(scale)])]
 
 
@@ -129,8 +138,9 @@ def _tangent_found(
     of_images, of_scale, of_bias, images, _scale, mean, inverse, factor, *mask, eps=0.0
 ):
     total, product = moments.products(_masked(of_images, mask), images, mean)
-    slope = inverse * of_scale - factor * inverse * inverse * (product / _count(images, mask))
-    offset = of_bias - factor * (total / _count(images, mask))
+    count = moments.values(images, *mask)
+    slope = inverse * of_scale - factor * inverse * inverse * (product / count)
+    offset = of_bias - factor * (total / count)
     return of_images * factor + moments.scaled(images, mean, slope, offset)
 
 
@@ -167,8 +177,9 @@ def _lower_gradient(ctx, numbers, images, _scale, mean, inverse, factor, *mask, 
 def _gradient_plain(numbers, images, scale, _mean, _inverse, _factor, *mask, eps):
     mean, _, inverse, factor = _plain_normal(images, scale, eps, mask)
     total, product = moments.products(numbers, images, mean)
-    slope = -factor * inverse * inverse * (product / _count(images, mask))
-    offset = -factor * (total / _count(images, mask))
+    count = moments.values(images, *mask)
+    slope = -factor * inverse * inverse * (product / count)
+    offset = -factor * (total / count)
     by_moments = _masked(moments.scaled(images, mean, slope, offset), mask)
     return numbers * factor + by_moments, product * inverse, total
 
@@ -177,13 +188,11 @@ def _gradient_shapes(numbers, images, scale, *_found, eps):
     return [_of_images(images), _of_images(scale), _of_images(scale)]
 
 
-def _running_plain(ratio, batch_mean, batch_variance, mean, variance, *, weight):
-    kept = 1 - weight
-    return kept * mean + weight * batch_mean, kept * variance + weight * (ratio * batch_variance)
-
-
-def _running_shapes(*arrays, weight):
-    return [_of_images(array) for array in arrays[3:]]
+def _running_shapes(ratio, *channels, weight):
+    shapes = [array.shape for array in channels]
+    if ratio.shape or any(shape != (channels[0].size,) for shape in shapes):
+        raise ValueError(f"running statistics: expected four arrays (C,), got {shapes}")
+    return [_of_images(array) for array in channels[2:]]
 
 
 def _float64(**numbers: float) -> dict[str, np.float64]:
@@ -198,19 +207,26 @@ _running = library_call(
     attributes=_float64,
     in_place=True,
 )
-_norm = primitive("norm", _lower_norm, _norm_shapes, several=True, static=["eps"])
+_norm = primitive(
+    "norm", _lower_norm, _norm_shapes, several=True, static=["eps"], plain=_norm_plain
+)
 _tangent = composed("norm_tangent", _tangent_found, _of_images, static=["eps"])
 _gradient = primitive(
-    "norm_gradient", _lower_gradient, _gradient_shapes, several=True, static=["eps"]
+    "norm_gradient",
+    _lower_gradient,
+    _gradient_shapes,
+    several=True,
+    static=["eps"],
+    plain=_gradient_plain,
 )
 
 map_plainly(_norm, _norm_plain)
 map_plainly(_tangent, _tangent_plain)
 map_plainly(_gradient, _gradient_plain)
-map_plainly(_running, _running_plain)
+map_plainly(_running, moved_plainly)
 
 ad.primitive_jvps[_norm] = _norm_jvp
 ad.primitive_transposes[_tangent] = _tangent_transpose
 differentiate_plainly(_tangent, _tangent_plain)
 differentiate_plainly(_gradient, _gradient_plain)
-differentiate_plainly(_running, _running_plain)
+differentiate_plainly(_running, moved_plainly)

@@ -7,8 +7,8 @@ makes many kernels, each to compile, to load and to start. `direct`, `max_pool_g
 `primitive` makes JAX's primitives of its functions, `hold` is one.
 
 The C++ compiler of the machine ($CXX, g++, c++ or clang++) makes a library of the sources beside
-this file, with the vectors that the processor has, in some 25 seconds when the first convolution of
-a number type is traced, and keeps it in $XDG_CACHE_HOME/jaxcnn. Without a compiler, or with
+this file, with the vectors that the processor has, in some 25 seconds when the first call of a
+number type is traced, and keeps it in $XDG_CACHE_HOME/jaxcnn. Without a compiler, or with
 JAXCNN_NATIVE=0, the layers fall back to what XLA has, with the same results up to rounding.
 """
 

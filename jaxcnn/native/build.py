@@ -22,7 +22,7 @@ FUNCTIONS = (
     *("moments", "products", "normal", "norm_gradient", "running"),
     *("sgd", "adam", "adagrad", "hold", "join"),
 )
-"""What the library computes: see handlers.cc."""
+"""What the library computes: see handlers.cc and training_handlers.h."""
 DTYPES = {"float32": "F32", "float64": "F64"}
 """Number types, and XLA's names for them. Each has a library of its own."""
 
@@ -50,8 +50,8 @@ def available(dtype: str) -> bool:
     except (OSError, subprocess.SubprocessError) as error:
         told = getattr(error, "stderr", None) or str(error)
         warnings.warn(
-            f"{compiler} could not make the CPU convolutions, XLA's slower ones take their place "
-            f"(JAXCNN_NATIVE=0 chooses these): {' '.join(told.split())[:500]}",
+            f"{compiler} could not make our own CPU code, XLA's slower one takes its place "
+            f"(JAXCNN_NATIVE=0 chooses that): {' '.join(told.split())[:500]}",
             RuntimeWarning,
             stacklevel=2,
         )

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 
 import jax
-from jax.interpreters import ad
+from jax.interpreters import ad, batching
 
-from jaxcnn.native.primitive import library_call, map_plainly
+from jaxcnn.native.primitive import library_call
 
 
 def hold(arrays: Sequence[jax.Array]) -> list[jax.Array]:
@@ -22,5 +22,5 @@ def hold(arrays: Sequence[jax.Array]) -> list[jax.Array]:
 
 
 _hold = library_call("hold", lambda *arrays: list(arrays), several=True, in_place=True)
-map_plainly(_hold, lambda *arrays: arrays)
+batching.primitive_batchers[_hold] = lambda arrays, axes: (_hold.bind(*arrays), axes)
 ad.deflinear2(_hold, lambda cotangents, *arrays: list(cotangents))

@@ -19,6 +19,7 @@ def primitive(
     *,
     several: bool = False,
     static: Sequence[str] = (),
+    plain: Callable[..., Any] | None = None,
 ) -> Primitive:
     """Make a primitive with no rules but for running and lowering.
 
@@ -29,7 +30,11 @@ def primitive(
         shapes: of the results.
         several: whether the results are a sequence.
         static: names of the parameters.
+        plain: (*arrays, **parameters) -> the results, lowered in its place where a size is a symbol
+            (`jax.export`); None where `lower` knows of them.
     """
+    if plain is not None:
+        lower = _unless_symbolic(lower, mlir.lower_fun(plain, multiple_results=several))
     made = Primitive(f"jaxcnn_{name}")
     made.multiple_results = several
     made.def_impl(jax.jit(made.bind, static_argnames=tuple(static)))
@@ -42,6 +47,7 @@ def library_call(
     function: str,
     shapes: Shapes,
     *,
+    name: str | None = None,
     several: bool = False,
     static: Sequence[str] = (),
     attributes: Callable[..., Mapping[str, Any]] = lambda **_: {},
@@ -50,8 +56,9 @@ def library_call(
     """Make a primitive that is one call of the library; see `primitive` for the other arguments.
 
     Args:
-        function: of the library, and the primitive's name.
+        function: of the library.
         shapes: of the results.
+        name: of the primitive, behind "jaxcnn_"; None for the function's.
         several: whether the results are a sequence.
         static: names of the parameters.
         attributes: (**parameters) -> what the function is given beside arrays, as NumPy's types.
@@ -62,7 +69,7 @@ def library_call(
         found = (ctx.avals_in, ctx.avals_out)
         return call(ctx, function, operands, *found, in_place=in_place, **attributes(**parameters))
 
-    return primitive(function, lower, shapes, several=several, static=static)
+    return primitive(name or function, lower, shapes, several=several, static=static)
 
 
 def composed(
@@ -112,6 +119,14 @@ def call(
     places = {first + i: i for i in range(len(results))} if in_place else {}
     rule = jax.ffi.ffi_lowering(f"jaxcnn_{function}_{dtype}", operand_output_aliases=places)
     return rule(ctx.replace(avals_in=arrays, avals_out=results), *operands, **attributes)
+
+
+def _unless_symbolic(lower, general):
+    def rule(ctx, *operands, **parameters):
+        known = all(isinstance(size, int) for array in ctx.avals_in for size in array.shape)
+        return (lower if known else general)(ctx, *operands, **parameters)
+
+    return rule
 
 
 def map_plainly(made: Primitive, plain: Callable[..., Any]) -> None:

@@ -39,6 +39,12 @@ struct Now {
   double rate, momentum, number;
 };
 
+// A decay of 0 makes no NaN of a weight that is infinite.
+template <typename T>
+T decayed(T g, T decay, T w) {
+  return decay == 0 ? g : g + decay * w;
+}
+
 // A rule returns what is added to the parameter w of gradient g, and renews its state.
 template <typename T, bool kMomentum>
 struct Sgd {
@@ -47,7 +53,7 @@ struct Sgd {
   bool nesterov;
 
   T operator()(T g, T w, T* slots) const {
-    g = sign * g + decay * w;
+    g = decayed(sign * g, decay, w);
     if constexpr (kMomentum) {
       slots[0] = g + momentum * slots[0];
       g = nesterov ? g + momentum * slots[0] : slots[0];
@@ -73,13 +79,13 @@ struct Adam {
         sign(maximize ? -1 : 1) {}
 
   T operator()(T g, T w, T* slots) const {
-    g = sign * g + coupled * w;
+    g = decayed(sign * g, coupled, w);
     slots[0] += first * (g - slots[0]);
     slots[1] += second * (g * g - slots[1]);
     T square = slots[1];
     if constexpr (kAmsgrad)  // a NaN is the larger one
       square = slots[2] = slots[2] >= square ? slots[2] : square;
-    return -step * (slots[0] / (std::sqrt(square) / root + eps)) - decoupled * w;
+    return decayed(-step * (slots[0] / (std::sqrt(square) / root + eps)), -decoupled, w);
   }
 };
 
@@ -89,7 +95,7 @@ struct Adagrad {
   T rate, eps, decay, sign;
 
   T operator()(T g, T w, T* slots) const {
-    g = sign * g + decay * w;
+    g = decayed(sign * g, decay, w);
     slots[0] += g * g;
     return -rate * (g / (std::sqrt(slots[0]) + eps));
   }

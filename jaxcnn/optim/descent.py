@@ -2,11 +2,12 @@
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import optax
 
 from jaxcnn.optim.held import held
-from jaxcnn.optim.stepping import Stepping, own_dtype, take
+from jaxcnn.optim.stepping import Stepping, own, take
 from jaxcnn.optim.transform import Value, check_not_negative, elementwise, lerp, zeros
 
 
@@ -54,26 +55,27 @@ def sgd(
 
     def advance(g, w, slots, numbers):
         rate, momentum, _ = numbers
-        g = (-g if maximize else g) + weight_decay * w
+        g = -g if maximize else g
+        g = g + weight_decay * w if weight_decay else g
         new = [g + momentum * buffer for buffer in slots]
         if new:
             g = g + momentum * new[0] if nesterov else new[0]
         return -rate * g, new
 
     def whole(gradients: Any, state: Any, params: Any) -> tuple[Any, Any] | None:
-        dtype = own_dtype(gradients, params)
-        if dtype is None:
-            return None
         *before, traced, schedule = state
+        buffers = [traced.trace] if momentum else []
+        if not own(params, gradients, *buffers):
+            return None
+        dtype = jax.tree.leaves(params)[0].dtype
         minus, schedule = scaled.update(jnp.ones((), dtype), schedule)
         settings = {"weight_decay": weight_decay, "nesterov": nesterov, "maximize": maximize}
-        buffers = [traced.trace] if momentum else []
         numbers = (-jnp.asarray(minus), momentum, 0)
         params, new = take("sgd", settings, advance, numbers, gradients, params, buffers)
         traced = traced._replace(trace=new[0]) if momentum else traced
         return params, (*before, traced, schedule)
 
-    return Stepping(chain, whole)
+    return Stepping(*chain, whole)
 
 
 def _damped(

@@ -57,7 +57,7 @@ def on_plateau(
         params, inner = step(at(state), gradients, state.optimizer, params)
         return params, state.replace(optimizer=inner)
 
-    return Stepping(optax.GradientTransformation(init, update), whole)
+    return Stepping(init, update, whole)
 
 
 def observe(opt_state: Any, metric: jax.Array | float) -> Any:

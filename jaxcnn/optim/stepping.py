@@ -11,6 +11,7 @@ import optax
 from jax.core import Tracer
 
 from jaxcnn.layers import forms
+from jaxcnn.native.hold import hold
 from jaxcnn.native.primitive import call, differentiate_plainly, map_plainly, primitive
 
 Whole = Callable[[Any, Any, Any], tuple[Any, Any] | None]
@@ -20,21 +21,29 @@ Advance = Callable[[jax.Array, jax.Array, Sequence[jax.Array], Sequence[Any]], t
 """(gradient, parameter, its state arrays, numbers) -> what is added to the parameter, new arrays;
 the numbers are the learning rate, the momentum or first beta, and the step's number from 1."""
 
+_FLAGS = ("nesterov", "maximize", "decoupled")
+
 
 class Stepping(optax.GradientTransformation):
     """A transformation that also takes whole steps, see `step`.
 
     Attributes:
-        whole: such a step, with the values of `update` and `optax.apply_updates` up to rounding.
+        whole: such a step, with the values of `update` and `optax.apply_updates` up to rounding, or
+            None.
     """
 
-    whole: Whole
+    # Without, as `_replace` and `jax.tree.map` make it, it is as any other transformation.
+    whole: Whole | None = None
 
-    def __new__(cls, inner: optax.GradientTransformation, whole: Whole) -> "Stepping":
-        """Add whole steps to a transformation."""
-        made = super().__new__(cls, inner.init, inner.update)
+    def __new__(cls, init: Any, update: Any, whole: Whole | None = None) -> "Stepping":
+        """Add whole steps to a transformation's functions."""
+        made = super().__new__(cls, init, update)
         made.whole = whole
         return made
+
+    def __getnewargs__(self) -> Any:
+        """Return what a copy is made of."""
+        return *self, self.whole
 
 
 def step(
@@ -48,29 +57,40 @@ def step(
         state: the optimizer's.
         params: the parameters.
     """
-    if isinstance(tx, Stepping) and (done := tx.whole(gradients, state, params)) is not None:
+    whole = tx.whole if isinstance(tx, Stepping) else None
+    if whole is not None and (done := whole(gradients, state, params)) is not None:
         return done
     updates, state = tx.update(gradients, state, params)
     return optax.apply_updates(params, updates), state
 
 
-def own_dtype(*trees: Any) -> Any:
-    """Return the number type of all arrays of trees if there is our own CPU code for it, or None.
+def own(params: Any, *others: Any) -> bool:
+    """Return whether there is our own CPU code for trees: of the same arrays, of one number type.
 
     Outside of a traced function there is none: it would be compiled for every optimizer anew.
 
     Args:
-        *trees: of arrays.
+        params: a tree of arrays.
+        *others: trees like it, if they are to be stepped.
     """
-    leaves = jax.tree.leaves(trees)
-    dtypes = {leaf.dtype for leaf in leaves}
-    traced = any(isinstance(leaf, Tracer) for leaf in leaves)
-    return dtypes.pop() if traced and len(dtypes) == 1 and forms.native(min(dtypes).name) else None
+    leaves, tree = jax.tree.flatten(params)
+    rows, trees = [leaves], {tree}
+    for other in others:
+        row, found = jax.tree.flatten(other)
+        rows.append(row)
+        trees.add(found)
+    arrays = [leaf for row in rows for leaf in row]
+    if not any(isinstance(leaf, Tracer) for leaf in arrays) or len(trees) > 1:
+        return False
+    if not all(isinstance(leaf, jax.Array | np.ndarray) for leaf in arrays):
+        return False
+    shapes = {tuple(leaf.shape for leaf in row) for row in rows}
+    return len(shapes) == 1 and forms.native_for(*arrays)
 
 
 def take(
     function: str,
-    settings: Mapping[str, float | bool],
+    settings: Mapping[str, Any],
     advance: Advance,
     numbers: tuple[float | jax.Array, float | jax.Array, float | jax.Array],
     gradients: Any,
@@ -84,18 +104,19 @@ def take(
 
     Args:
         function: of the library.
-        settings: its attributes.
+        settings: its attributes, numbers and flags.
         advance: what it computes of a parameter, for `vmap` and derivatives of the step.
         numbers: learning rate, momentum or first beta, and the step's number from 1. A momentum
             that is no array keeps its digits in float32 too: 1 - 0.999 has four of them there.
         gradients: a tree like the parameters'.
-        params: arrays of one number type, for which there is such code (`own_dtype`).
-        slots: trees like the parameters', of their number type.
+        params: arrays for which, with gradients and slots, there is such code (`own`).
+        slots: trees like the parameters'.
 
     Returns:
         The new parameters and the new slots.
     """
-    momentum = math.nan if isinstance(numbers[1], jax.Array) else numbers[1]
+    momentum = math.nan if isinstance(numbers[1], jax.Array) else float(numbers[1])
+    given = [(name, (bool if name in _FLAGS else float)(x)) for name, x in settings.items()]
     tree = jax.tree.structure(params)
     leaves = [leaf for each in (gradients, params, *slots) for leaf in tree.flatten_up_to(each)]
     found = _step.bind(
@@ -103,7 +124,7 @@ def take(
         *leaves,
         count=tree.num_leaves,
         function=function,
-        settings=(("momentum", momentum), *settings.items()),
+        settings=(("momentum", momentum), *given),
         advance=advance,
     )
     new, *kept = (tree.unflatten(part) for part in _groups(found, tree.num_leaves))
@@ -123,6 +144,12 @@ def _plain(numbers, *leaves, count, settings, advance, **_):
     return [*new, *(slots[i] for i in range(len(groups) - 2) for _, slots in done)]
 
 
+def _held(numbers, *leaves, count, **parameters):
+    """Compute `_plain` when all gradients are there, see `jaxcnn.optim.held`."""
+    gradients = hold(leaves[:count])
+    return _plain(numbers, *gradients, *leaves[count:], count=count, **parameters)
+
+
 def _lower(ctx, *operands, count, function, settings, advance):
     del count, advance
     typed = {name: x if isinstance(x, bool) else np.float64(x) for name, x in settings}
@@ -137,5 +164,5 @@ def _shapes(numbers, *leaves, count, **_):
 
 _STATIC = ("count", "function", "settings", "advance")
 _step = primitive("step", _lower, _shapes, several=True, static=_STATIC)
-map_plainly(_step, _plain)
+map_plainly(_step, _held)
 differentiate_plainly(_step, _plain)

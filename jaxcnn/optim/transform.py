@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxcnn.optim.stepping import Stepping, own_dtype, take
+from jaxcnn.optim import stepping
 
 Value = float | optax.Schedule
 """A number, or a function of the optimizer steps done, traced."""
@@ -132,22 +132,23 @@ def elementwise(
         return advance(g, w, row, Now(t, lr, beta))
 
     def whole(gradients: Any, state: Any, params: Any) -> tuple[Any, State] | None:
-        if own is None or own_dtype(gradients, params, state.slots) is None:
+        kept = [state.slots[slot] for slot in slots]
+        if own is None or not stepping.own(params, gradients, *kept):
             return None
         numbers = (
             _at(learning_rate, state.step),
             _at(momentum, state.step),
             state.step + 1,
         )
-        kept = [state.slots[slot] for slot in slots]
-        params, new = take(*own, plain, numbers, gradients, params, kept)
+        function, settings = own
+        params, new = stepping.take(function, settings, plain, numbers, gradients, params, kept)
         done = State(
             jnp.asarray(optax.safe_increment(state.step)), dict(zip(slots, new, strict=True))
         )
         return params, done
 
     made = optax.GradientTransformation(init, update)
-    return made if own is None else Stepping(made, whole)
+    return made if own is None else stepping.Stepping(*made, whole)
 
 
 def lerp(start: jax.Array, end: jax.Array, weight: float | jax.Array) -> jax.Array:
